@@ -1,0 +1,270 @@
+"""The layer contracts: which module stands where, and what only one place may do. Run by the tests and by `make check`.
+
+Imports only go down. A module that is in no table is an error: give it a room here, and think where it stands.
+`name` is one module (or a package's own __init__), `name.*` a package and all in it, where inside anything goes.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from source_tree import ROOT, Module, imports, modules, resolve
+
+#: Bottom to top. `.` is the package itself, that is its __init__.
+LAYERS: Final[dict[str, tuple[str, ...]]] = {
+    "cosession": (
+        "_version",
+        "errors",
+        "paths",
+        "project",
+        "model",
+        "messages.*",
+        "config",  # above the messages: what it configures are their limits
+        "values",
+        "wire",
+        "protocol",
+        "exchange",
+        "connect",
+        "sync",
+        "aio",
+        ".",  # what users import: the names of the layers below, mostly lazily
+        # One module for each capability of the client; they do not know one another (APART).
+        "demo",
+        "handoff",
+        "doctor",
+        "service",
+        "mcp",
+        "hook",
+        "cli.*",
+        "__main__",
+    ),
+    "cosessiond": (
+        ".",
+        "clock",
+        "metrics",
+        "process.*",
+        "store",
+        "store.engine",
+        "store.hash",
+        "store.migrations.*",
+        "store.schema",
+        "store.apply",
+        "store.memory",
+        "store.reads",
+        "store.writes",
+        "store.trimming",
+        "store.sqlite",
+        "store.commit",
+        "store.leases",
+        "store.index",
+        "store.revisions",
+        "store.expiry",
+        "store.watch",
+        "store.backup",
+        "sessions",
+        "sessions.identity",
+        "sessions.projects",
+        "sessions.verdict",
+        "sessions.probes",
+        "sessions.registry",
+        "sessions.checkpoint",
+        "claims.*",
+        "mail.*",
+        "audit.*",
+        "recovery",
+        "spool",
+        "hooks.*",
+        "server",
+        "server.core",
+        "server.table",
+        "server.conversation",
+        "server.admission",
+        "server.handlers.*",
+        "server.listener",
+        "app",
+        "__main__",
+    ),
+}
+
+#: Neighbours that never import one another, whatever their order above.
+APART: Final[tuple[tuple[str, ...], ...]] = (
+    # Deaths reach the others as changes of the store, so that none waits for another.
+    ("cosessiond.sessions.*", "cosessiond.claims.*", "cosessiond.mail.*", "cosessiond.audit.*"),
+    # The specification and oracle shares no code with what it judges, except the hashes, which are the format.
+    ("cosessiond.store.memory", "cosessiond.store.apply"),
+    ("cosessiond.store.memory", "cosessiond.store.sqlite"),
+    ("cosessiond.store.memory", "cosessiond.store.reads"),
+    ("cosessiond.store.memory", "cosessiond.store.trimming"),
+    ("cosession.demo", "cosession.handoff", "cosession.doctor", "cosession.service", "cosession.mcp", "cosession.hook"),
+)
+
+#: What the daemon may know of the client: the half that both sides share.
+SHARED: Final = (
+    "cosession._version",
+    "cosession.errors",
+    "cosession.paths",
+    "cosession.project",
+    "cosession.config",
+    "cosession.model",
+    "cosession.messages.*",
+    "cosession.values",
+    "cosession.wire",
+    "cosession.protocol",
+)
+
+#: Foreign modules with one home in the daemon. Everything else is given the time and the random numbers it needs, which
+#: is what lets the core run under a virtual clock; and the store file is opened in one place.
+HOMES: Final[dict[str, tuple[str, ...]]] = {
+    "time": ("cosessiond.clock",),
+    "random": ("cosessiond.clock",),
+    "secrets": ("cosessiond.clock",),
+    "uuid": ("cosessiond.clock",),
+    "os.urandom": ("cosessiond.clock",),
+    "sqlite3.connect": ("cosessiond.store.schema",),
+    "sqlite3": (
+        "cosessiond.store.schema",  # opens the file; the others take the open connection
+        "cosessiond.store.sqlite",
+        "cosessiond.store.reads",
+        "cosessiond.store.writes",
+        "cosessiond.store.trimming",
+        "cosessiond.store.migrations.*",
+    ),
+}
+
+#: Calls that read a clock or draw a number without importing the module that says so.
+SMUGGLED: Final[dict[str, str]] = {
+    "datetime.now": "time",
+    "datetime.utcnow": "time",
+    "datetime.today": "time",
+    "date.today": "time",
+    "os.urandom": "os.urandom",
+    "sqlite3.connect": "sqlite3.connect",
+}
+
+#: sans-IO: these take bytes and give bytes.
+SANS_IO: Final = ("cosession.values", "cosession.wire", "cosession.protocol", "cosession.exchange")
+IO_MODULES: Final = ("asyncio", "select", "selectors", "socket", "subprocess", "threading", "time")
+
+#: On the fast path of the hook and the command line: the standard library, and of ours only what is named.
+LIGHT: Final[dict[str, tuple[str, ...]]] = {
+    "cosession._version": (),
+    "cosession.errors": (),
+    "cosession.paths": ("cosession.errors",),
+    "cosession.hook": (),
+}
+
+
+def violations(root: Path = ROOT) -> list[str]:
+    """Every broken contract under `root`, each as a line to read and act on."""
+    known = modules(root)
+    found: list[str] = []
+    for module in known.values():
+        where = module.path.relative_to(root)
+        if _rank(module.name) is None:
+            found.append(f"{where}:1: {module.name} stands nowhere; do: give it a room in tests/layers.py")
+            continue
+        for line, why in _judge(module, known):
+            found.append(f"{where}:{line}: {why}")
+    return found
+
+
+def _judge(module: Module, known: dict[str, Module]) -> Iterator[tuple[int, str]]:
+    for imported in imports(module):
+        target = resolve(imported.target, known)
+        if target is None:
+            why = _judge_foreign(module.name, imported.target)
+        elif target == module.name or _covering(target) == _covering(module.name):
+            why = None
+        else:
+            why = _judge_ours(module.name, target)
+        if why:
+            yield imported.line, f"{module.name} {why}"
+    if module.package == "cosessiond":
+        yield from _judge_calls(module)
+
+
+def _judge_ours(name: str, target: str) -> str | None:
+    """Why the one module of ours must not import the other, or None."""
+    if name in LIGHT and target not in LIGHT[name]:
+        return f"imports {target}, but is light: standard library only"
+    if name.startswith("cosessiond.") != target.startswith("cosessiond."):
+        if target.startswith("cosessiond"):
+            return f"imports {target}: the client never imports the daemon"
+        if not _within(target, SHARED):
+            return f"imports {target}, which is not of the half that both sides share"
+        return None
+    mine, other = _rank(name), _rank(target)
+    if mine is None or other is None:
+        return None  # reported as standing nowhere
+    if other > mine:
+        return f"imports {target}, which stands above it: imports only go down"
+    for group in APART:
+        homes = [next((room for room in group if _matches(each, room)), None) for each in (name, target)]
+        if None not in homes and homes[0] != homes[1]:
+            return f"imports {target}, its neighbour: they never import one another"
+    return None
+
+
+def _judge_foreign(name: str, target: str) -> str | None:
+    """Why the module must not import this foreign module or name, or None."""
+    top = target.partition(".")[0]
+    if name.startswith("cosessiond"):
+        for foreign, homes in HOMES.items():
+            if (target == foreign or target.startswith(foreign + ".")) and not _within(name, homes):
+                return f"imports {target}; only {', '.join(homes)} may"
+    if name in SANS_IO and top in IO_MODULES:
+        return f"imports {target}, but does no input or output"
+    if name in LIGHT and top not in sys.stdlib_module_names:
+        return f"imports {target}, but is light: standard library only"
+    return None
+
+
+def _judge_calls(module: Module) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            dotted = ast.unparse(node.func)
+            for call, foreign in SMUGGLED.items():
+                if (dotted == call or dotted.endswith("." + call)) and not _within(module.name, HOMES[foreign]):
+                    yield node.lineno, f"{module.name} calls {dotted}(); only {', '.join(HOMES[foreign])} may"
+
+
+def _room(package: str, name: str) -> str:
+    return package if name == "." else f"{package}.{name}"
+
+
+def _matches(name: str, room: str) -> bool:
+    if room.endswith(".*"):
+        return name == room[:-2] or name.startswith(room[:-1])
+    return name == room
+
+
+def _within(name: str, rooms: tuple[str, ...]) -> bool:
+    return any(_matches(name, room) for room in rooms)
+
+
+def _covering(name: str) -> str | None:
+    """The room a module is in: its own, or the package that is one room."""
+    package = name.partition(".")[0]
+    return next((room for each in LAYERS[package] if _matches(name, room := _room(package, each))), None)
+
+
+def _rank(name: str) -> int | None:
+    """How high a module stands in its package; None when it has no room."""
+    package = name.partition(".")[0]
+    return next((i for i, each in enumerate(LAYERS[package]) if _matches(name, _room(package, each))), None)
+
+
+def main() -> int:
+    """Print what is broken; 1 if anything is."""
+    found = violations()
+    for line in found:
+        print(line, file=sys.stderr)
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
