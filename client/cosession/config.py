@@ -1,0 +1,58 @@
+"""Configuration: typed TOML, one file, for both sides.
+
+Rule: an unknown name or a value outside its bounds is an error with the file's name, never a silent default; limits
+can only be lowered.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final, Literal
+
+from msgspec import DecodeError, Struct, field, structs, toml
+
+from cosession.errors import ConfigError
+from cosession.messages.limits import LIMITS, Limits
+
+_BYTES_MAX: Final = 64 * 1024
+
+
+class LogConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[log]`: `level` is the least severe event written."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole file."""
+
+    log: LogConfig = field(default_factory=LogConfig)
+    limits: Limits = field(default_factory=Limits)
+
+
+def load(path: Path) -> Config:
+    """The configuration at `path`; the defaults when there is no such file. Raises ConfigError."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(_BYTES_MAX + 1)
+    except FileNotFoundError:
+        return Config()
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}; check its owner and mode") from error
+    if len(text) > _BYTES_MAX:
+        raise ConfigError(f"cannot read {path}: over {_BYTES_MAX} bytes; it is no configuration of cosession")
+    try:
+        config = toml.decode(text, type=Config)
+    except (DecodeError, UnicodeError) as error:
+        raise ConfigError(f"cannot use {path}: {error}; see the names in README.md") from error
+    _check_limits(config.limits, path)
+    return config
+
+
+def _check_limits(limits: Limits, path: Path) -> None:
+    for name in structs.fields(Limits):
+        value, most = getattr(limits, name.name), getattr(LIMITS, name.name)
+        if not 0 < value <= most:
+            raise ConfigError(
+                f"cannot use {path}: limits.{name.name} = {value}, allowed is more than 0 and at most {most}"
+            )

@@ -1,0 +1,38 @@
+"""The verbs by subject, one `Request[Reply]` struct each; `REQUESTS` is the whole operation list.
+
+Rule: a method exists when its request struct is listed here; the daemon's operation table, the documents and the
+tests are checked against this list.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from cosession.messages import admin, sessions, store
+from cosession.messages.base import Reply, Request, reply_type
+
+REQUESTS: Final[dict[str, type[Request[Any]]]] = {
+    request.method: request
+    for request in (
+        admin.Hello,
+        admin.Ping,
+        admin.Status,
+        admin.Stop,
+        store.Get,
+        store.Range,
+        store.Put,
+        store.Delete,
+        store.Merge,
+        store.Txn,
+        store.History,
+        store.Watch,
+        store.Unwatch,
+        sessions.Register,
+        sessions.Heartbeat,
+        sessions.Close,
+        sessions.List,
+        sessions.Explain,
+    )
+}
+
+__all__ = ["REQUESTS", "Reply", "Request", "admin", "reply_type", "sessions", "store"]

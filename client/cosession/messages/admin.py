@@ -1,0 +1,88 @@
+"""The verbs about the daemon itself: hello, ping, status, stop.
+
+Rule: answered from memory, at once, whatever the store is doing.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from cosession.messages.base import Reply, Request
+from cosession.messages.limits import Limits
+
+
+class HelloReply(Reply, frozen=True, kw_only=True):
+    """Who answers. `protocol` is the version both will speak; `epoch` and `revision` where the store stands."""
+
+    version: str
+    protocol: int
+    daemon_id: str
+    pid: int
+    state_directory: str
+    epoch: str
+    limits: Limits
+
+
+class Hello(Request[HelloReply], frozen=True, kw_only=True):
+    """Optional first call. `epoch` and `seen_revision`: what this client last saw. Errors: incompatible, damaged."""
+
+    method: ClassVar[str] = "hello"
+    client: str = ""
+    version: str = ""
+    protocol_min: int = 1
+    protocol_max: int = 1
+    epoch: str = ""
+    seen_revision: int = 0
+
+
+class PingReply(Reply, frozen=True, kw_only=True):
+    """The shortest answer: who and where."""
+
+    pid: int
+    version: str
+    epoch: str
+
+
+class Ping(Request[PingReply], frozen=True, kw_only=True):
+    """Is the event loop alive? Touches nothing."""
+
+    method: ClassVar[str] = "ping"
+
+
+class StatusReply(Reply, frozen=True, kw_only=True):
+    """The state of the daemon on one page; `counters` is a flat map of name to number."""
+
+    pid: int
+    version: str
+    daemon_id: str
+    socket: str
+    state_directory: str
+    engine: str
+    epoch: str
+    compact_revision: int
+    uptime_s: float
+    entries: int
+    live_bytes: int
+    sessions: int
+    connections: int
+    watches: int
+    read_only: str = ""
+    counters: dict[str, Any] = {}
+
+
+class Status(Request[StatusReply], frozen=True, kw_only=True):
+    """See `StatusReply`."""
+
+    method: ClassVar[str] = "status"
+
+
+class StopReply(Reply, frozen=True, kw_only=True):
+    """The daemon drains and exits after this answer; `pid` is the process to wait for."""
+
+    pid: int
+
+
+class Stop(Request[StopReply], frozen=True, kw_only=True):
+    """Orderly end, as SIGTERM: stop accepting, answer what is in flight, tell clients, exit 0."""
+
+    method: ClassVar[str] = "admin.stop"

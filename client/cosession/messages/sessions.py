@@ -1,0 +1,122 @@
+"""The verbs of sessions: register, heartbeat, close, list, explain.
+
+Rule: a request acts for a session its caller may act for (DESIGN 5): the connection registered it, or the caller's
+process or an ancestor of it is an instance, or the session token is presented.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from msgspec import Struct
+
+from cosession.messages.base import Reply, Request
+from cosession.model import GLOBAL, Session
+
+
+class RegisterReply(Reply, frozen=True, kw_only=True):
+    """`session_token` proves the session from places where the kernel cannot (`$COSESSION_TOKEN`)."""
+
+    session: Session
+    session_token: str
+
+
+class Register(Request[RegisterReply], frozen=True, kw_only=True):
+    """Begin a session, add an instance to it, or re-attach to it after a reconnect. Repeating it is safe.
+
+    `id` is the agent's own id of the conversation, else one is made. `pid` names the process whose life is the
+    session's (0 = the caller); it must be the caller or an ancestor of it. `replaces` ends another session of the
+    same process as superseded. `heartbeat_s` is a promise: three missed make the session suspect; 0 promises nothing.
+    """
+
+    method: ClassVar[str] = "session.register"
+    id: str = ""
+    name: str = ""
+    agent: str = ""
+    model: str = ""
+    project: str = GLOBAL
+    worktree: str = ""
+    branch: str = ""
+    cwd: str = ""
+    host: str = ""
+    transcript: str = ""
+    heartbeat_s: float = 0.0
+    pid: int = 0
+    replaces: str = ""
+    session_token: str = ""
+
+
+class HeartbeatReply(Reply, frozen=True, kw_only=True):
+    """`state` as it stands after the heartbeat."""
+
+    state: str
+
+
+class Heartbeat(Request[HeartbeatReply], frozen=True, kw_only=True):
+    """A sign of life; lives in memory. Errors: not_found, session_ended, not_allowed."""
+
+    method: ClassVar[str] = "session.heartbeat"
+    session: str
+    session_token: str = ""
+
+
+class CloseReply(Reply, frozen=True, kw_only=True):
+    """The record as closed."""
+
+    session: Session
+
+
+class Close(Request[CloseReply], frozen=True, kw_only=True):
+    """End a session gracefully, whether or not its process lives on. Closing a closed session is fine."""
+
+    method: ClassVar[str] = "session.close"
+    session: str
+    reason: str = ""
+    session_token: str = ""
+
+
+class ListReply(Reply, frozen=True, kw_only=True):
+    """Newest first."""
+
+    sessions: list[Session] = []
+
+
+class List(Request[ListReply], frozen=True, kw_only=True):
+    """Live sessions, or `all` with the ended ones; of one `project`, or of every one when that is empty."""
+
+    method: ClassVar[str] = "session.list"
+    all: bool = False
+    project: str = ""
+    limit: int = 200
+
+
+class Layer(Struct, frozen=True, kw_only=True):
+    """One layer of the cascade: what it saw and what looking cost, in milliseconds."""
+
+    layer: str
+    signal: str
+    evidence: str
+    cost_ms: float
+
+
+class ExplainReply(Reply, frozen=True, kw_only=True):
+    """`layers` in the order of the cascade; the verdict's three answers; the rule that decided."""
+
+    session: Session
+    layers: list[Layer] = []
+    liveness: str = ""
+    ending: str = ""
+    recoverability: str = ""
+    rule: str = ""
+    silent_s: float = 0.0
+    extra: dict[str, Any] = {}
+
+
+class Explain(Request[ExplainReply], frozen=True, kw_only=True):
+    """Why a session is in the state it is in: every signal, the verdict, the rule. Error: not_found.
+
+    `session` is an id, or a name that exactly one session has (live ones first).
+    """
+
+    method: ClassVar[str] = "session.explain"
+    session: str

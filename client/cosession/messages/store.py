@@ -1,0 +1,263 @@
+"""The verbs of the context store: get, range, put, delete, merge, txn, history, watch.
+
+Rule: names and meaning are those of `client/PROTOCOL.md`; `value` and `patch` are JSON data. In the daemon they
+stay raw MessagePack bytes from admission to delivery.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from msgspec import UNSET, Raw, Struct, UnsetType, field
+
+from cosession.messages.base import Reply, Request
+from cosession.model import GLOBAL, Change, Entry, Version, Written
+
+CompareField = Literal["create_revision", "mod_revision", "version"]
+
+
+class GetReply(Reply, frozen=True, kw_only=True):
+    """`entry` is None when absent."""
+
+    entry: Entry | None = None
+
+
+class Get(Request[GetReply], frozen=True, kw_only=True):
+    """One entry, now or as it was `at_revision`. Errors: compacted, future_revision."""
+
+    method: ClassVar[str] = "get"
+    key: str
+    project: str = GLOBAL
+    space: str = "context"
+    at_revision: int = 0
+
+
+class RangeReply(Reply, frozen=True, kw_only=True):
+    """A page in key order; `more` says that keys follow. For the next page pass `after` = the last key and
+    `at_revision` = `read_revision`, so that all pages show one revision.
+    """
+
+    entries: list[Entry] = []
+    more: bool = False
+    read_revision: int = 0
+
+
+class Range(Request[RangeReply], frozen=True, kw_only=True):
+    """Entries whose key starts with `prefix`, at most `limit` (1 to 1,000) or 960 KiB, in key order."""
+
+    method: ClassVar[str] = "range"
+    prefix: str = ""
+    after: str = ""
+    limit: int = 1_000
+    keys_only: bool = False
+    project: str = GLOBAL
+    space: str = "context"
+    at_revision: int = 0
+
+
+class PutReply(Reply, frozen=True, kw_only=True):
+    """`repeated` is True when this request id had been committed before and nothing was written now."""
+
+    written: Written
+    repeated: bool = False
+
+
+class Put(Request[PutReply], frozen=True, kw_only=True):
+    """Write one entry. `expect_revision`: the mod_revision that must stand (0 = must not exist; absent = any).
+
+    At most one of `ttl_s` (the entry's own lease, restarted by each put) and `ephemeral` (it ends with the
+    caller's session, named by `session` when the caller has several). A put with neither detaches the entry.
+    Errors: conflict, too_large, store_full, disk_full, request_id_reused, session_ended.
+    """
+
+    method: ClassVar[str] = "put"
+    key: str
+    value: Raw
+    expect_revision: int | UnsetType = UNSET
+    ttl_s: float = 0.0
+    ephemeral: bool = False
+    session: str = ""
+    request_id: str = ""
+    project: str = GLOBAL
+    space: str = "context"
+
+
+class DeleteReply(Reply, frozen=True, kw_only=True):
+    """`written` is None when there was nothing to delete (and nothing was expected)."""
+
+    written: Written | None = None
+    repeated: bool = False
+
+
+class Delete(Request[DeleteReply], frozen=True, kw_only=True):
+    """Delete one entry; its history stays. Errors: conflict, request_id_reused."""
+
+    method: ClassVar[str] = "delete"
+    key: str
+    expect_revision: int | UnsetType = UNSET
+    session: str = ""
+    request_id: str = ""
+    project: str = GLOBAL
+    space: str = "context"
+
+
+class MergeReply(Reply, frozen=True, kw_only=True):
+    """`value` is the merged value (null on a repeat whose version is no longer kept)."""
+
+    written: Written
+    value: Any = None
+    repeated: bool = False
+
+
+class Merge(Request[MergeReply], frozen=True, kw_only=True):
+    """JSON Merge Patch (RFC 7396) applied in the daemon's commit order: never a conflict without `expect_revision`.
+
+    An absent entry counts as an empty object. A lease of the entry stays as it is. Errors as for `put`.
+    """
+
+    method: ClassVar[str] = "merge"
+    key: str
+    patch: Raw
+    expect_revision: int | UnsetType = UNSET
+    session: str = ""
+    request_id: str = ""
+    project: str = GLOBAL
+    space: str = "context"
+
+
+class CompareEntry(Struct, frozen=True, kw_only=True, tag_field="kind", tag="entry", forbid_unknown_fields=True):
+    """True when `field` of the entry equals `value`; an absent entry has 0 in every field."""
+
+    key: str
+    field: CompareField = "mod_revision"
+    value: int
+
+
+class CompareRange(Struct, frozen=True, kw_only=True, tag_field="kind", tag="range", forbid_unknown_fields=True):
+    """True when no present entry under `prefix` has a mod_revision above `max_mod_revision`."""
+
+    prefix: str
+    max_mod_revision: int
+
+
+class TxnPut(Struct, frozen=True, kw_only=True, tag_field="op", tag="put", forbid_unknown_fields=True):
+    """A put inside a transaction."""
+
+    key: str
+    value: Raw
+    ttl_s: float = 0.0
+    ephemeral: bool = False
+
+
+class TxnDelete(Struct, frozen=True, kw_only=True, tag_field="op", tag="delete", forbid_unknown_fields=True):
+    """A delete inside a transaction; of an absent key it writes nothing."""
+
+    key: str
+
+
+class TxnMerge(Struct, frozen=True, kw_only=True, tag_field="op", tag="merge", forbid_unknown_fields=True):
+    """A merge patch inside a transaction."""
+
+    key: str
+    patch: Raw
+
+
+Compare = CompareEntry | CompareRange
+TxnWrite = TxnPut | TxnDelete | TxnMerge
+
+
+class TxnReply(Reply, frozen=True, kw_only=True):
+    """`succeeded`: the compares held and `then` was written; else `else` was. `written` follows the writes that
+    changed something. `txn_revision` is the revision of the batch (0 when it wrote nothing).
+    """
+
+    succeeded: bool
+    txn_revision: int = 0
+    written: list[Written] = []
+    repeated: bool = False
+
+
+class Txn(Request[TxnReply], frozen=True, kw_only=True):
+    """Compares and writes as one batch: all or nothing, at one revision, each key written at most once.
+
+    When a compare fails and `else` is empty the answer is the error `conflict` with the entry that stood in the way.
+    """
+
+    method: ClassVar[str] = "txn"
+    compares: list[Compare] = []
+    then: list[TxnWrite] = []
+    otherwise: list[TxnWrite] = field(default_factory=list, name="else")
+    session: str = ""
+    request_id: str = ""
+    project: str = GLOBAL
+    space: str = "context"
+
+
+class HistoryReply(Reply, frozen=True, kw_only=True):
+    """`versions` newest first; `more` says that older ones are kept below the last one shown."""
+
+    versions: list[Version] = []
+    more: bool = False
+
+
+class History(Request[HistoryReply], frozen=True, kw_only=True):
+    """The newest versions of one entry (at most 50 are kept for ever), below `before_revision` when given."""
+
+    method: ClassVar[str] = "history"
+    key: str
+    limit: int = 50
+    before_revision: int = 0
+    project: str = GLOBAL
+    space: str = "context"
+
+
+class WatchReply(Reply, frozen=True, kw_only=True):
+    """`watch` is the number that the events of this watch carry on this connection."""
+
+    watch: int
+    epoch: str = ""
+
+
+class Watch(Request[WatchReply], frozen=True, kw_only=True):
+    """Changes under `prefix` (or of exactly `key`) as events on this connection, from `start_revision` on.
+
+    Without `start_revision`: first the entries as `snapshot` events, a `snapshot_end`, then live changes. With it:
+    every change of that revision and later. `epoch`: the epoch that revision belongs to.
+    Errors: compacted, future_revision, epoch_changed, overloaded.
+    """
+
+    method: ClassVar[str] = "watch"
+    prefix: str = ""
+    key: str = ""
+    start_revision: int = 0
+    epoch: str = ""
+    project: str = GLOBAL
+    space: str = "context"
+
+
+class UnwatchReply(Reply, frozen=True, kw_only=True):
+    """No event of that watch follows this reply."""
+
+
+class Unwatch(Request[UnwatchReply], frozen=True, kw_only=True):
+    """End a watch of this connection. Error: not_found."""
+
+    method: ClassVar[str] = "unwatch"
+    watch: int
+
+
+class WatchEvent(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a watch sends. `kind` says which fields are there; `revision` is always the position reached.
+
+    snapshot: `entries`, a part of the snapshot taken at `revision`. snapshot_end: live changes follow.
+    changes: `changes`, all of one batch that match. progress: nothing new up to `revision`.
+    end: the watch is over; `code`, `message` and `data` are those of an error.
+    """
+
+    kind: Literal["snapshot", "snapshot_end", "changes", "progress", "end"]
+    revision: int
+    entries: list[Entry] = []
+    changes: list[Change] = []
+    code: str = ""
+    message: str = ""
+    data: dict[str, Any] = {}

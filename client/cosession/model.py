@@ -1,0 +1,131 @@
+"""The nouns of the product as structs: what the library hands out and what replies are made of.
+
+Rule: plain frozen data, no behaviour beyond reading it. Times are seconds since the Unix epoch (wall clock, for
+display and retention only), revisions are positive integers, sessions are ids ("" = nobody).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from msgspec import Struct
+
+ChangeKind = Literal["put", "delete", "expire"]
+
+#: The spaces of the store; only `context` is written by users, the rest by their own operations.
+SPACES = ("context", "$sessions")
+GLOBAL = "global"
+
+
+class Entry(Struct, frozen=True, kw_only=True):
+    """One entry of the context as it stands at some revision.
+
+    `value` is JSON data. `version` counts from 1 within one life of the key; `create_revision` is the revision
+    that began this life, `mod_revision` the last that wrote it. `ttl_s` is 0 without a lease of its own,
+    `ephemeral` the id of the session it lives with ("" = none).
+    """
+
+    key: str
+    value: Any
+    version: int
+    create_revision: int
+    mod_revision: int
+    session: str = ""
+    time: float = 0.0
+    ttl_s: float = 0.0
+    ephemeral: str = ""
+
+
+class Change(Struct, frozen=True, kw_only=True):
+    """One committed change of one entry, as a watch delivers it. `value` is None for a deletion or expiry.
+
+    `version` is 0 for a deletion or expiry, and `create_revision` names the life that ended.
+    """
+
+    kind: ChangeKind
+    key: str
+    value: Any = None
+    version: int = 0
+    create_revision: int = 0
+    mod_revision: int
+    session: str = ""
+    time: float = 0.0
+
+
+class Version(Struct, frozen=True, kw_only=True):
+    """One kept version of an entry, newest first in `history`. A deletion is a version (`kind`, value None)."""
+
+    kind: ChangeKind
+    value: Any = None
+    version: int
+    create_revision: int
+    mod_revision: int
+    session: str = ""
+    operation: str = ""
+    request_id: str = ""
+    time: float = 0.0
+
+
+class Written(Struct, frozen=True, kw_only=True):
+    """What one write of a batch did to its entry, without the value the writer already has.
+
+    `replaced_revision` and `replaced_session` name the version it replaced (0 and "" when there was none).
+    """
+
+    kind: ChangeKind
+    key: str
+    version: int
+    create_revision: int
+    mod_revision: int
+    session: str = ""
+    time: float = 0.0
+    replaced_revision: int = 0
+    replaced_session: str = ""
+
+
+class Instance(Struct, frozen=True, kw_only=True):
+    """One process run of a session: what no other process on this machine ever shares.
+
+    `start_time` counts clock ticks since boot (Linux) or microseconds since the epoch (macOS); opaque otherwise.
+    `judgeable` is False for a process of another host or pid namespace, whose pid says nothing here.
+    """
+
+    boot_id: str
+    pid: int
+    start_time: int
+    judgeable: bool = True
+
+
+SessionState = Literal["active", "idle", "suspect", "closed", "superseded", "crashed", "lost"]
+LIVE_STATES = ("active", "idle", "suspect")
+TERMINAL_STATES = ("closed", "superseded", "crashed", "lost")
+
+
+class Session(Struct, frozen=True, kw_only=True, omit_defaults=False):
+    """The record of a session, kept as one entry of `$sessions` under its id.
+
+    `reason` is the rule that led to `state`; `evidence` the lines it rests on; `detected_ms` how long after the
+    first sign of death the verdict was reached, in milliseconds (0 when it does not apply).
+    """
+
+    id: str
+    name: str = ""
+    state: SessionState = "active"
+    agent: str = ""
+    model: str = ""
+    project: str = GLOBAL
+    worktree: str = ""
+    branch: str = ""
+    cwd: str = ""
+    host: str = ""
+    transcript: str = ""
+    instances: tuple[Instance, ...] = ()
+    heartbeat_s: float = 0.0
+    registered_at: float = 0.0
+    changed_at: float = 0.0
+    closed_at: float = 0.0
+    replaces: str = ""
+    replaced_by: str = ""
+    reason: str = ""
+    evidence: tuple[str, ...] = ()
+    detected_ms: float = 0.0
