@@ -1,0 +1,165 @@
+"""What a batch means: the pure evaluation of batch format 1 against a view of the entries.
+
+Rule: deterministic and without effects. `evaluate` reads through a `View` and returns what would change; the engine
+that called it makes that durable. `store/memory.py` says the same in independent code, and tests compare the two.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple, Protocol
+
+from msgspec import msgpack
+
+from cosession.messages.limits import VALUE_DEPTH_MAX
+from cosessiond.store.engine import (
+    VALUE_BYTES_MAX,
+    Applied,
+    Batch,
+    Committed,
+    Conflicted,
+    Delete,
+    Entry,
+    EntryCompare,
+    EntryId,
+    Merge,
+    Put,
+    RangeCompare,
+    Refused,
+    Write,
+)
+from cosessiond.store.hash import row_hash
+
+_decode = msgpack.Decoder().decode
+_encode = msgpack.Encoder().encode
+_ABSENT: Final = 0
+
+
+class View(Protocol):
+    """The entries as all earlier batches left them."""
+
+    def get(self, id: EntryId) -> Entry | None:
+        """The live entry, None when absent."""
+        ...
+
+    def first_newer(self, compare: RangeCompare) -> Entry | None:
+        """The first entry in key order under the compare's prefix with a mod_revision above its bound."""
+        ...
+
+
+class Evaluated(NamedTuple):
+    """A batch that changes something: its outcome and the entries as it leaves them (None: gone)."""
+
+    outcome: Committed
+    entries: list[tuple[EntryId, Entry | None]]
+
+
+def evaluate(batch: Batch, view: View, revision: int) -> Evaluated | Committed | Conflicted | Refused:
+    """Evaluate `batch` after `revision`. A bare Committed is one that changed nothing and takes no revision."""
+    failed = _first_failing(batch, view)
+    if failed is not None and not batch.otherwise:
+        return Conflicted(revision, *failed)
+    succeeded = failed is None
+    writes = batch.then if succeeded else batch.otherwise
+    assert len({write.id for write in writes}) == len(writes), "admission lets no id be written twice"
+    own = revision + 1
+    changes: list[Applied] = []
+    entries: list[tuple[EntryId, Entry | None]] = []
+    for write in writes:
+        found = _write(write, view.get(write.id), batch, own)
+        if found is None:
+            continue
+        if isinstance(found, str):
+            return Refused(revision, "too_large", found)
+        changes.append(found[0])
+        entries.append((write.id, found[1]))
+    if not changes:
+        return Committed(revision, succeeded, batch.time_ms, batch.origin, ())
+    return Evaluated(Committed(own, succeeded, batch.time_ms, batch.origin, tuple(changes)), entries)
+
+
+def _first_failing(batch: Batch, view: View) -> tuple[int, Entry | None] | None:
+    for index, compare in enumerate(batch.compares):
+        if isinstance(compare, EntryCompare):
+            entry = view.get(compare.id)
+            if _field(entry, compare.field) != compare.value:
+                return index, entry
+        else:
+            newer = view.first_newer(compare)
+            if newer is not None:
+                return index, newer
+    return None
+
+
+def _field(entry: Entry | None, name: str) -> int:
+    if entry is None:
+        return _ABSENT
+    number: int = getattr(entry, name)
+    return number
+
+
+def _write(
+    write: Write, before: Entry | None, batch: Batch, revision: int
+) -> tuple[Applied, Entry | None] | str | None:
+    """One write: the change and the entry it leaves; None when it does nothing, a text when it cannot be done."""
+    replaced = (before.mod_revision, before.session) if before else (0, "")
+    if isinstance(write, Delete):
+        if before is None:
+            return None
+        return Applied(write.id, write.kind, b"", 0, before.create_revision, 0, "", *replaced), None
+    if isinstance(write, Put):
+        value, ttl_ms, owner = write.value, write.ttl_ms, write.owner
+    else:
+        merged = _merged(write, before)
+        if merged is None:
+            return (
+                f"cannot merge into {write.id[2]!r}: the result is over {VALUE_BYTES_MAX} bytes or too deep; split it"
+            )
+        value = merged
+        ttl_ms, owner = (before.ttl_ms, before.owner) if before else (0, "")
+    version = before.version + 1 if before else 1
+    create_revision = before.create_revision if before else revision
+    session = batch.origin.session
+    row = row_hash(
+        write.id,
+        value,
+        version=version,
+        create_revision=create_revision,
+        mod_revision=revision,
+        time_ms=batch.time_ms,
+        session=session,
+        ttl_ms=ttl_ms,
+        owner=owner,
+    )
+    entry = Entry(write.id, value, version, create_revision, revision, batch.time_ms, session, ttl_ms, owner, row)
+    return Applied(write.id, "put", value, version, create_revision, ttl_ms, owner, *replaced), entry
+
+
+def _merged(write: Merge, before: Entry | None) -> bytes | None:
+    target = _decode(before.value) if before else {}
+    result = merge_patch(target, _decode(write.patch))
+    if _depth(result) > VALUE_DEPTH_MAX:
+        return None
+    value = _encode(result)
+    return value if len(value) <= VALUE_BYTES_MAX else None
+
+
+def merge_patch(target: Any, patch: Any) -> Any:
+    """RFC 7396 section 2. Returns a new object; names of the target keep their place, new ones follow."""
+    if not isinstance(patch, dict):
+        return patch
+    result = dict(target) if isinstance(target, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            result.pop(name, None)
+        else:
+            result[name] = merge_patch(result.get(name), value)
+    return result
+
+
+def _depth(value: Any) -> int:
+    """Nested containers, 0 for a scalar. Values are at most VALUE_DEPTH_MAX deep, and a merge adds no level."""
+    if isinstance(value, dict):
+        return 1 + max(map(_depth, value.values()), default=0)
+    if isinstance(value, list):
+        return 1 + max(map(_depth, value), default=0)
+    return 0

@@ -1,0 +1,187 @@
+"""Group commit: the one thread that owns the engine, and what it alternates between.
+
+One commit group (at most 256 batches, whatever is queued, no timer), then at most one slice of other work (a paged
+read, trimming, a checkpoint), so that neither starves. Outcomes leave the thread only after the engine's `apply` has
+returned, which is after its sync.
+
+Rule: the thread touches the engine and nothing else; everything else is told through `deliver`, on the loop, in the
+order in which it happened here.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from queue import SimpleQueue
+from typing import Any, Final, Protocol
+
+from msgspec import Struct
+
+from cosession.messages.limits import COMMIT_GROUP_MAX
+from cosessiond.store.engine import Batch, BelowWindow, Engine, Outcome, Position, StoreBroken
+
+Done = Callable[[Outcome], None]
+
+#: Committed batches between two looks at what upkeep is due.
+UPKEEP_EVERY: Final = 256
+TRIM_ROWS: Final = 256
+
+
+class Ticket(Struct, frozen=True, gc=False):
+    """A batch waiting for its outcome."""
+
+    batch: Batch
+    done: Done
+
+
+class ReadJob(Struct, frozen=True, gc=False):
+    """A paged read: `read` runs on the thread, `done` on the loop with its result or the exception."""
+
+    read: Callable[[Engine], Any]
+    done: Callable[[Any], None]
+
+
+class Subscriber(Protocol):
+    """Who is told, on the loop."""
+
+    def publish(self, tickets: Sequence[Ticket], outcomes: Sequence[Outcome]) -> None:
+        """One group is durable."""
+        ...
+
+    def tended(self, position: Position) -> None:
+        """Upkeep moved the lower end of the log window."""
+        ...
+
+    def broken(self, error: StoreBroken) -> None:
+        """The engine failed; nothing more will be committed or answered."""
+        ...
+
+
+class CommitPath(Protocol):
+    """Where batches and reads go in; the thread here, an inline one in the simulation."""
+
+    def submit(self, ticket: Ticket) -> None:
+        """Queue a batch, behind all earlier ones."""
+        ...
+
+    def read(self, job: ReadJob) -> None:
+        """Queue a read; it sees every batch submitted and committed before it runs."""
+        ...
+
+
+class Worker:
+    """What the thread does, one step at a time and without a thread, so that a simulation can take the steps."""
+
+    def __init__(self, engine: Engine, subscriber: Subscriber, deliver: Callable[..., object]) -> None:
+        self._engine = engine
+        self._subscriber = subscriber
+        self._deliver = deliver
+        self._tickets: deque[Ticket] = deque()
+        self._reads: deque[ReadJob] = deque()
+        self._since_upkeep = 0
+        self._trimming = True
+        self.failed = False
+
+    def take(self, item: Ticket | ReadJob) -> None:
+        """Accept one piece of work."""
+        if isinstance(item, Ticket):
+            self._tickets.append(item)
+        else:
+            self._reads.append(item)
+
+    @property
+    def waiting(self) -> int:
+        """Batches accepted and not yet committed."""
+        return len(self._tickets)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a step would do something."""
+        return not self.failed and bool(self._tickets or self._reads or self._upkeep_due)
+
+    @property
+    def _upkeep_due(self) -> bool:
+        return self._trimming or self._since_upkeep >= UPKEEP_EVERY
+
+    def step(self) -> None:
+        """One group, then at most one slice."""
+        try:
+            if self._tickets:
+                self._commit()
+            if self._reads:
+                self._read(self._reads.popleft())
+            elif self._upkeep_due and not self._tickets:
+                self._upkeep()
+            elif self._since_upkeep >= 16 * UPKEEP_EVERY:
+                self._upkeep()  # never idle, yet the WAL and the log must stay bounded
+        except StoreBroken as error:
+            self.failed = True
+            self._deliver(self._subscriber.broken, error)
+
+    def _commit(self) -> None:
+        group = [self._tickets.popleft() for _ in range(min(len(self._tickets), COMMIT_GROUP_MAX))]
+        outcomes = self._engine.apply([ticket.batch for ticket in group])
+        self._since_upkeep += len(group)
+        self._deliver(self._subscriber.publish, group, outcomes)
+
+    def _read(self, job: ReadJob) -> None:
+        try:
+            result: Any = job.read(self._engine)
+        except BelowWindow as error:
+            result = error
+        self._deliver(job.done, result)
+
+    def _upkeep(self) -> None:
+        self._since_upkeep = 0
+        tend = getattr(self._engine, "tend", None)
+        if tend is not None:
+            tend()
+        self._trimming = self._engine.trim(TRIM_ROWS) > 0
+        if self._trimming:
+            self._deliver(self._subscriber.tended, self._engine.position())
+
+
+class CommitThread:
+    """The thread around a Worker. `deliver` must be thread-safe (`loop.call_soon_threadsafe`)."""
+
+    def __init__(self, engine: Engine, subscriber: Subscriber, deliver: Callable[..., object]) -> None:
+        self._queue: SimpleQueue[Ticket | ReadJob | None] = SimpleQueue()
+        self._worker = Worker(engine, subscriber, deliver)
+        self._thread = threading.Thread(target=self._run, name="store", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def submit(self, ticket: Ticket) -> None:
+        """See `CommitPath`."""
+        self._queue.put(ticket)
+
+    def read(self, job: ReadJob) -> None:
+        """See `CommitPath`."""
+        self._queue.put(job)
+
+    def close(self) -> None:
+        """Finish what was submitted, then end the thread. The engine is the caller's again afterwards."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        worker = self._worker
+        ending = False
+        while True:
+            if not ending and not worker.has_work:
+                ending = self._take(self._queue.get())  # blocks: an idle daemon does not wake
+            while not ending and not self._queue.empty():
+                ending = self._take(self._queue.get())
+            if worker.has_work:
+                worker.step()
+            elif ending:
+                return
+
+    def _take(self, item: Ticket | ReadJob | None) -> bool:
+        """Pass one item on; True when it is the end."""
+        if item is not None:
+            self._worker.take(item)
+        return item is None

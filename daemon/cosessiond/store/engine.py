@@ -1,0 +1,276 @@
+"""The contract between the store and whatever keeps it: batch format 1, its outcomes, and the `Engine` protocol.
+
+Batch format 1: `compares` are evaluated once, in order, against the state that all earlier batches left; when all
+hold, `then` is written, else `otherwise`. All or nothing. A batch that changes something takes the next revision; one
+that changes nothing takes none. Applying is deterministic: the same batches in the same order give the same entries,
+revisions, chain hash and state hash in every engine. Nothing local is consulted: no clock, path, pid, randomness,
+quota or configuration. The meaning of a format never changes once released.
+
+Rule: plain data and signatures only; no engine is imported here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final, Literal, Protocol
+
+from msgspec import Struct
+
+BATCH_FORMAT: Final = 1
+#: The largest value a write may leave behind, in bytes of MessagePack; part of format 1, so no configuration.
+VALUE_BYTES_MAX: Final = 256 * 1024
+
+#: Where an entry lives: (space, project, key).
+EntryId = tuple[str, str, str]
+
+CompareField = Literal["create_revision", "mod_revision", "version"]
+ChangeKind = Literal["put", "delete", "expire"]
+
+
+class Origin(Struct, frozen=True, array_like=True, gc=False):
+    """Who proposed a batch. `request_hash` (16 bytes) is of the client's request, to tell a repeat from a reuse."""
+
+    host: str = ""
+    session: str = ""
+    instance: str = ""
+    operation: str = ""
+    request_id: str = ""
+    request_hash: bytes = b""
+
+
+class EntryCompare(Struct, frozen=True, array_like=True, tag="entry", gc=False):
+    """Holds when `field` of the entry equals `value`; an absent entry has 0 in every field."""
+
+    id: EntryId
+    field: CompareField
+    value: int
+
+
+class RangeCompare(Struct, frozen=True, array_like=True, tag="range", gc=False):
+    """Holds when no present entry of (space, project) whose key starts with `prefix` has a newer mod_revision."""
+
+    space: str
+    project: str
+    prefix: str
+    max_mod_revision: int
+
+
+class Put(Struct, frozen=True, array_like=True, tag="put", gc=False):
+    """Write `value` (canonical MessagePack). `ttl_ms` > 0: the entry's own lease; `owner`: the session it ends with."""
+
+    id: EntryId
+    value: bytes
+    ttl_ms: int = 0
+    owner: str = ""
+
+
+class Delete(Struct, frozen=True, array_like=True, tag="delete", gc=False):
+    """Remove the entry if present (else this write does nothing). `kind` tells a user's delete from an expiry."""
+
+    id: EntryId
+    kind: Literal["delete", "expire"] = "delete"
+
+
+class Merge(Struct, frozen=True, array_like=True, tag="merge", gc=False):
+    """JSON Merge Patch, RFC 7396: `patch` applied to the entry's value (absent: to an empty object when the patch is
+    an object). Keeps `ttl_ms` and `owner` of the entry. A result over VALUE_BYTES_MAX refuses the whole batch.
+    """
+
+    id: EntryId
+    patch: bytes
+
+
+Compare = EntryCompare | RangeCompare
+Write = Put | Delete | Merge
+
+
+class Batch(Struct, frozen=True, array_like=True, gc=False):
+    """The one write primitive. Each id is written at most once per branch. `time_ms`: the proposer's wall clock."""
+
+    format: int
+    time_ms: int
+    origin: Origin
+    compares: tuple[Compare, ...]
+    then: tuple[Write, ...]
+    otherwise: tuple[Write, ...] = ()
+
+
+class Entry(Struct, frozen=True, array_like=True, gc=False):
+    """A present entry as stored. `session` wrote it last. `hash` is `store.hash.row_hash` of all the rest."""
+
+    id: EntryId
+    value: bytes
+    version: int
+    create_revision: int
+    mod_revision: int
+    time_ms: int
+    session: str
+    ttl_ms: int
+    owner: str
+    hash: bytes
+
+
+class Applied(Struct, frozen=True, array_like=True, gc=False):
+    """What one write did. For a put or merge `kind` is "put" and `value` the whole new value; for a deletion or expiry
+    `value` is empty, `version` 0 and `create_revision` that of the life that ended.
+
+    `replaced_revision`, `replaced_session`: the version that stood before (0 and "" when none).
+    """
+
+    id: EntryId
+    kind: ChangeKind
+    value: bytes
+    version: int
+    create_revision: int
+    ttl_ms: int
+    owner: str
+    replaced_revision: int
+    replaced_session: str
+
+
+class Committed(Struct, frozen=True, gc=False):
+    """The batch is durable. `changes` in the order of the writes, without those that did nothing.
+
+    `revision` is the batch's own, or the store's current one when it changed nothing (`changes` is empty then).
+    `repeated`: this request id had been committed before; these are its original revision and changes, nothing was
+    written now, and a value whose version is no longer kept is b"".
+    """
+
+    revision: int
+    succeeded: bool
+    time_ms: int
+    origin: Origin
+    changes: tuple[Applied, ...]
+    repeated: bool = False
+
+
+class Conflicted(Struct, frozen=True, gc=False):
+    """A compare failed and there was nothing to do otherwise: no effect. `compare` is the index of the first failing
+    one, `current` the entry in its way (None: absent), `revision` the store's at that moment.
+    """
+
+    revision: int
+    compare: int
+    current: Entry | None
+
+
+class Refused(Struct, frozen=True, gc=False):
+    """The batch certainly had no effect; `code` is of the error catalogue
+    (request_id_reused, too_large, disk_full).
+    """
+
+    revision: int
+    code: str
+    message: str
+
+
+Outcome = Committed | Conflicted | Refused
+
+
+class VersionRow(Struct, frozen=True, array_like=True, gc=False):
+    """One kept version of an entry; a deletion is one (`kind`, empty value, version 0)."""
+
+    id: EntryId
+    kind: ChangeKind
+    value: bytes
+    version: int
+    create_revision: int
+    mod_revision: int
+    time_ms: int
+    origin: Origin
+
+
+class Position(Struct, frozen=True, gc=False):
+    """Where a store stands. `chain_hash` (32 bytes) is the head of the batch chain, `state_hash` (16 bytes) the sum
+    of all live row hashes. Watches and reads at a revision are exact from `compact_revision` on.
+    """
+
+    epoch: str
+    revision: int
+    compact_revision: int
+    chain_hash: bytes
+    state_hash: bytes
+
+
+class Page(Struct, frozen=True, gc=False):
+    """Entries in key order; `more` says that keys follow the last one."""
+
+    entries: tuple[Entry, ...]
+    more: bool
+
+
+class Window(Struct, frozen=True, gc=False):
+    """How much an engine keeps: batches in the log window, versions per entry, request ids."""
+
+    log_revisions: int = 100_000
+    log_bytes: int = 256 * 1024 * 1024
+    versions: int = 50
+    request_ids: int = 1_000_000
+    request_id_ms: int = 24 * 3600 * 1000
+
+
+class BelowWindow(Exception):
+    """The revision asked for is below `compact_revision`; carries that as its argument."""
+
+
+class StoreBroken(Exception):
+    """An I/O error or damage while committing or reading: the outcome of the group is unknown. Stop at once."""
+
+
+class Engine(Protocol):
+    """Whatever keeps the store. Not thread-safe: one thread owns it. Revisions below 1 do not exist."""
+
+    name: str
+
+    def position(self) -> Position:
+        """Where the store stands now; cheap."""
+        ...
+
+    def entries(self) -> Iterable[Entry]:
+        """Every live entry, ordered by id. Raises StoreBroken when a row does not match its hash."""
+        ...
+
+    def apply(self, batches: Sequence[Batch]) -> list[Outcome]:
+        """Apply one group in order, each batch seeing the earlier ones; durable when this returns.
+
+        A batch whose origin has a request id that is already kept does nothing: same request hash gives the original
+        outcome with `repeated`, another hash gives Refused(request_id_reused). Only outcomes that changed something
+        are kept. When the disk is full every batch of the group is Refused(disk_full) and nothing is written.
+        Raises StoreBroken when the outcome cannot be known.
+        """
+        ...
+
+    def changes(self, after: int, rows_max: int, bytes_max: int) -> list[Committed]:
+        """The batches with revision > `after` in order, at least one if there is any, then up to the two bounds.
+
+        `succeeded` is as it was; `changes` carry their values. Raises BelowWindow when `after` + 1 <
+        `compact_revision`.
+        """
+        ...
+
+    def entry_at(self, id: EntryId, revision: int) -> Entry | None:
+        """The entry as it was at `revision`. Raises BelowWindow when that is below `compact_revision`."""
+        ...
+
+    def range_at(self, space: str, project: str, *, prefix: str, after: str, limit: int, revision: int) -> Page:
+        """Entries under `prefix` with key > `after` as they were at `revision`. Raises BelowWindow."""
+        ...
+
+    def history(self, id: EntryId, limit: int, before: int) -> list[VersionRow]:
+        """Versions of `id` newest first, with mod_revision < `before` when that is above 0, at most `limit`.
+
+        Only the newest `Window.versions` versions of an entry are ever shown, whatever else is still kept.
+        """
+        ...
+
+    def trim(self, rows_max: int) -> int:
+        """Drop at most about `rows_max` rows that `Window` no longer asks for; returns how many (0: nothing to do).
+
+        The oldest batches go first and `compact_revision` rises to the oldest one kept. A version is dropped when it
+        is neither among the newest `Window.versions` of its entry nor needed to read at `compact_revision` or above.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release the file; the position stays readable by the next open."""
+        ...

@@ -1,0 +1,349 @@
+"""The specification of the store, executable: the `Engine` protocol over plain dicts and lists, and the tests' oracle.
+
+What the contract in `store.engine` leaves open is decided here, in a comment where it is decided, and every other
+engine does the same. The data are three: all kept versions of each entry, the log of whole batches, and the request
+ids; what can be computed from them (the live entries, the state hash) is computed each time it is asked for.
+
+Rule: obvious before fast, and independent: nothing of another engine is imported here, only the contract, the hashes
+and MessagePack, so that the same mistake is not made twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import reduce
+from typing import Any, Final
+
+from msgspec import Struct, msgpack
+from msgspec.structs import replace
+
+from cosessiond.store import hash
+from cosessiond.store.engine import (
+    BATCH_FORMAT,
+    VALUE_BYTES_MAX,
+    Applied,
+    Batch,
+    BelowWindow,
+    ChangeKind,
+    Committed,
+    Compare,
+    Conflicted,
+    Delete,
+    Entry,
+    EntryCompare,
+    EntryId,
+    Outcome,
+    Page,
+    Position,
+    Put,
+    Refused,
+    VersionRow,
+    Window,
+    Write,
+)
+
+#: How many lists and maps may stand around any part of a value that a merge leaves behind.
+_DEPTH_MAX: Final = 32
+
+
+class _Version(Struct, frozen=True):
+    """One kept version: the change that made it and the batch it came with."""
+
+    change: Applied
+    batch: Committed
+
+
+class _TooLarge(Exception):
+    """A write would leave a value behind that format 1 does not allow; carries the message."""
+
+
+class MemoryEngine:
+    """A store that lives and dies with this object. `window` says how much it keeps."""
+
+    name = "memory"
+
+    def __init__(self, epoch: str, window: Window = Window()) -> None:  # noqa: B008 - a frozen struct
+        self._epoch = epoch
+        self._window = window
+        self._revision = 0
+        # A store that never wrote stands at compact revision 1: the oldest revision there can ever be.
+        self._compact_revision = 1
+        self._chain = hash.ZERO_CHAIN
+        self._log: list[Committed] = []
+        self._versions: dict[EntryId, list[_Version]] = {}
+        self._requests: dict[str, Committed] = {}  # in the order of their revisions
+
+    # ---------------------------------------------------------------------------------------------------- the present
+
+    def position(self) -> Position:
+        """See `Engine.position`."""
+        rows = (entry.hash for entry in self.entries())
+        state = reduce(hash.state_add, rows, hash.ZERO_STATE)
+        return Position(self._epoch, self._revision, self._compact_revision, self._chain, state)
+
+    def entries(self) -> Iterable[Entry]:
+        """See `Engine.entries`. Keys are ordered by code points, which is the order of their UTF-8 bytes."""
+        found = (self._entry(id, self._revision) for id in sorted(self._versions))
+        return [entry for entry in found if entry is not None]
+
+    def _entry(self, id: EntryId, revision: int) -> Entry | None:
+        """What stood at `revision`: the newest kept version up to it, unless that is a deletion."""
+        versions = [each for each in self._versions.get(id, []) if each.batch.revision <= revision]
+        if not versions or versions[-1].change.kind != "put":
+            return None
+        change, batch = versions[-1].change, versions[-1].batch
+        row = hash.row_hash(
+            id,
+            change.value,
+            version=change.version,
+            create_revision=change.create_revision,
+            mod_revision=batch.revision,
+            time_ms=batch.time_ms,
+            session=batch.origin.session,
+            ttl_ms=change.ttl_ms,
+            owner=change.owner,
+        )
+        return Entry(
+            id=id,
+            value=change.value,
+            version=change.version,
+            create_revision=change.create_revision,
+            mod_revision=batch.revision,
+            time_ms=batch.time_ms,
+            session=batch.origin.session,
+            ttl_ms=change.ttl_ms,
+            owner=change.owner,
+            hash=row,
+        )
+
+    # ----------------------------------------------------------------------------------------------------- applying
+
+    def apply(self, batches: Sequence[Batch]) -> list[Outcome]:
+        """See `Engine.apply`. What admission guarantees is asserted for the whole group before any of it applies."""
+        for batch in batches:
+            assert batch.format == BATCH_FORMAT, f"batch format {batch.format} is not known here"
+            for branch in (batch.then, batch.otherwise):
+                assert len({write.id for write in branch}) == len(branch), "an id is written twice in one branch"
+        return [self._apply(batch) for batch in batches]
+
+    def _apply(self, batch: Batch) -> Outcome:
+        # The request id comes first (a repeat is answered even when its compares fail by now), then the compares, then
+        # the sizes of what the chosen branch would leave behind.
+        kept = self._requests.get(batch.origin.request_id)
+        if kept is not None:
+            return self._repeat(kept, batch.origin.request_hash)
+        conflict = self._conflict(batch.compares)
+        if conflict is not None and not batch.otherwise:
+            return conflict
+        try:
+            made = [self._write(write) for write in (batch.then if conflict is None else batch.otherwise)]
+        except _TooLarge as error:
+            return Refused(self._revision, "too_large", str(error))
+        changes = tuple(change for change in made if change is not None)
+        revision = self._revision + 1 if changes else self._revision
+        committed = Committed(revision, conflict is None, batch.time_ms, batch.origin, changes)
+        if changes:
+            self._keep(committed)
+        return committed
+
+    def _repeat(self, kept: Committed, request_hash: bytes) -> Outcome:
+        if request_hash != kept.origin.request_hash:
+            why = "its content differs from the request that this id was first sent with"
+            return Refused(self._revision, "request_id_reused", f"cannot commit: {why}; do: use a new request id")
+        changes = []
+        for change in kept.changes:
+            still_there = any(each.batch.revision == kept.revision for each in self._versions[change.id])
+            changes.append(change if still_there else replace(change, value=b""))
+        return replace(kept, changes=tuple(changes), repeated=True)
+
+    def _conflict(self, compares: Sequence[Compare]) -> Conflicted | None:
+        for index, compare in enumerate(compares):
+            if isinstance(compare, EntryCompare):
+                entry = self._entry(compare.id, self._revision)
+                holds = compare.value == (0 if entry is None else getattr(entry, compare.field))
+            else:
+                # Of several entries in the way, the one with the smallest key is shown.
+                newer = (
+                    each
+                    for each in self._range(compare.space, compare.project, compare.prefix, self._revision)
+                    if each.mod_revision > compare.max_mod_revision
+                )
+                entry = next(newer, None)
+                holds = entry is None
+            if not holds:
+                return Conflicted(self._revision, index, entry)
+        return None
+
+    def _write(self, write: Write) -> Applied | None:
+        """What `write` does in the next revision; None when that is nothing: only the deletion of what is absent.
+
+        A put or merge always makes a version, also of the value that stood before.
+        """
+        old = self._entry(write.id, self._revision)
+        revision = self._revision + 1
+        if isinstance(write, Delete):
+            if old is None:
+                return None
+            # Nothing is left of the entry's lease: ttl_ms 0 and no owner.
+            return Applied(write.id, write.kind, b"", 0, old.create_revision, 0, "", old.mod_revision, old.session)
+        if isinstance(write, Put):
+            value, ttl_ms, owner = write.value, write.ttl_ms, write.owner
+        else:
+            value = _merged(write.id, None if old is None else old.value, write.patch)
+            ttl_ms, owner = (0, "") if old is None else (old.ttl_ms, old.owner)
+        if len(value) > VALUE_BYTES_MAX:  # of a put as well, although admission lets none through
+            why = f"its value would have {len(value)} bytes, the limit is {VALUE_BYTES_MAX}"
+            raise _TooLarge(f"cannot write {write.id[2]}: {why}; do: split it over several keys")
+        if old is None:  # a new life; a deletion before it is not "the version that stood before"
+            return Applied(write.id, "put", value, 1, revision, ttl_ms, owner, 0, "")
+        return Applied(
+            write.id, "put", value, old.version + 1, old.create_revision, ttl_ms, owner, old.mod_revision, old.session
+        )
+
+    def _keep(self, committed: Committed) -> None:
+        self._revision = committed.revision
+        self._chain = hash.chain_hash(
+            self._chain, committed.revision, committed.time_ms, committed.origin, committed.changes
+        )
+        self._log.append(committed)
+        for change in committed.changes:
+            self._versions.setdefault(change.id, []).append(_Version(change, committed))
+        if committed.origin.request_id:
+            self._requests[committed.origin.request_id] = committed
+        self._forget_requests(committed.time_ms)
+
+    def _forget_requests(self, now_ms: int) -> None:
+        """Each commit forgets the ids older than `Window.request_id_ms` at its own time, then the oldest beyond
+        `Window.request_ids`: what is kept depends on the batches alone, never on when somebody trimmed.
+        """
+        oldest_ms = now_ms - self._window.request_id_ms
+        young = [(id, kept) for id, kept in self._requests.items() if kept.time_ms >= oldest_ms]
+        self._requests = dict(young[max(0, len(young) - self._window.request_ids) :])
+
+    # ------------------------------------------------------------------------------------------------------ the past
+
+    def changes(self, after: int, rows_max: int, bytes_max: int) -> list[Committed]:
+        """See `Engine.changes`. A row is a batch; its bytes are those of its values."""
+        if after + 1 < self._compact_revision:
+            raise BelowWindow(self._compact_revision)
+        found: list[Committed] = []
+        size = 0
+        for batch in self._log:
+            if batch.revision <= after:
+                continue
+            size += _value_bytes(batch)
+            if found and (len(found) >= rows_max or size > bytes_max):
+                break
+            found.append(batch)
+        return found
+
+    def entry_at(self, id: EntryId, revision: int) -> Entry | None:
+        """See `Engine.entry_at`. A revision that is not there yet reads as the present."""
+        self._check_window(revision)
+        return self._entry(id, revision)
+
+    def range_at(self, space: str, project: str, *, prefix: str, after: str, limit: int, revision: int) -> Page:
+        """See `Engine.range_at`."""
+        self._check_window(revision)
+        found = [each for each in self._range(space, project, prefix, revision) if each.id[2] > after]
+        return Page(tuple(found[:limit]), more=len(found) > limit)
+
+    def _range(self, space: str, project: str, prefix: str, revision: int) -> Iterator[Entry]:
+        for id in sorted(self._versions):
+            if id[:2] == (space, project) and id[2].startswith(prefix):
+                entry = self._entry(id, revision)
+                if entry is not None:
+                    yield entry
+
+    def _check_window(self, revision: int) -> None:
+        if revision < self._compact_revision:
+            raise BelowWindow(self._compact_revision)
+
+    def history(self, id: EntryId, limit: int, before: int) -> list[VersionRow]:
+        """See `Engine.history`. The bound `Window.versions` counts deletions, and counts before `before` does."""
+        shown = list(reversed(self._versions.get(id, [])))[: self._window.versions]
+        rows = [_version_row(each) for each in shown if before <= 0 or each.batch.revision < before]
+        return rows[:limit]
+
+    # ---------------------------------------------------------------------------------------------------- forgetting
+
+    def trim(self, rows_max: int) -> int:
+        """See `Engine.trim`. What counts as a row: a batch of the log, a version. The newest batch always stays."""
+        surplus = self._surplus_batches()[:rows_max]
+        if surplus:
+            del self._log[: len(surplus)]
+            self._compact_revision = self._log[0].revision
+        versions = self._surplus_versions()[: rows_max - len(surplus)]
+        for id, version in versions:
+            self._versions[id].remove(version)
+        return len(surplus) + len(versions)
+
+    def _surplus_batches(self) -> list[Committed]:
+        """The oldest batches beyond `Window.log_revisions`, or that make the log larger than `Window.log_bytes`."""
+        kept = size = 0
+        for batch in reversed(self._log):
+            size += _value_bytes(batch)
+            if kept and (kept >= self._window.log_revisions or size > self._window.log_bytes):
+                break
+            kept += 1
+        return self._log[: len(self._log) - kept]
+
+    def _surplus_versions(self) -> list[tuple[EntryId, _Version]]:
+        """The versions nobody can ask for any more, oldest revision first."""
+        found = []
+        for id, versions in self._versions.items():
+            # To read at compact_revision: the last version up to it, also when that is a deletion.
+            needed = max((v.batch.revision for v in versions if v.batch.revision <= self._compact_revision), default=0)
+            old = versions[: max(0, len(versions) - self._window.versions)]
+            found += [(id, each) for each in old if each.batch.revision < needed]
+        return sorted(found, key=lambda each: (each[1].batch.revision, each[0]))
+
+    def close(self) -> None:
+        """See `Engine.close`. There is no file: this engine goes on."""
+
+
+def _value_bytes(batch: Committed) -> int:
+    return sum(len(change.value) for change in batch.changes)
+
+
+def _version_row(version: _Version) -> VersionRow:
+    change, batch = version.change, version.batch
+    kind: ChangeKind = change.kind
+    return VersionRow(
+        change.id,
+        kind,
+        change.value,
+        change.version,
+        change.create_revision,
+        batch.revision,
+        batch.time_ms,
+        batch.origin,
+    )
+
+
+def _merged(id: EntryId, target: bytes | None, patch: bytes) -> bytes:
+    """RFC 7396 on encoded values; raises _TooLarge when the result is nested too deep."""
+    result = _merge(None if target is None else msgpack.decode(target), msgpack.decode(patch))
+    if _depth(result) > _DEPTH_MAX:
+        raise _TooLarge(f"cannot merge into {id[2]}: the result is nested deeper than {_DEPTH_MAX} levels")
+    return msgpack.encode(result)
+
+
+def _merge(target: Any, patch: Any) -> Any:
+    """MergePatch of RFC 7396, section 2. Names keep the order of the target, new ones follow in that of the patch."""
+    if not isinstance(patch, dict):
+        return patch
+    result = dict(target) if isinstance(target, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            result.pop(name, None)
+        else:
+            result[name] = _merge(result.get(name), value)
+    return result
+
+
+def _depth(value: Any) -> int:
+    """How many lists and maps stand around the innermost part of `value`; 0 for a scalar or an empty list."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    return max((1 + _depth(each) for each in value), default=0) if isinstance(value, list) else 0

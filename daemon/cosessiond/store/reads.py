@@ -1,0 +1,249 @@
+"""Reading the SQLite tables: every row is checked against its hash before anyone sees it.
+
+Rule: read-only, except for `write_meta`. Functions take the connection and raise sqlite3.Error, DecodeError or
+StoreBroken; `sqlite.SqliteEngine` translates.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from typing import Any, Final
+
+from msgspec import Struct, msgpack, structs
+
+from cosessiond.store.engine import Applied, Committed, Entry, EntryId, Origin, Page, StoreBroken, VersionRow
+from cosessiond.store.hash import chain_hash, row_hash, version_hash
+
+_decode_body = msgpack.Decoder(tuple[bool, int, Origin, tuple[Applied, ...]]).decode
+_decode_origin = msgpack.Decoder(Origin).decode
+
+_ENTRIES: Final = (
+    "SELECT space, project, key, version, create_revision, mod_revision, time_ms, session, ttl_ms, owner, hash, value"
+    " FROM entries ORDER BY space, project, key"
+)
+_VERSIONS_OF: Final = (
+    "SELECT space, project, key, mod_revision, kind, version, create_revision, time_ms, origin, ttl_ms, owner, hash,"
+    " value FROM versions WHERE space = ? AND project = ? AND key = ?"
+)
+_VERSION_AT: Final = _VERSIONS_OF + " AND mod_revision <= ? ORDER BY mod_revision DESC LIMIT 1"
+_VERSION_OF: Final = _VERSIONS_OF + " AND mod_revision = ?"
+_VERSIONS_SHOWN: Final = (
+    "SELECT * FROM (" + _VERSIONS_OF + " ORDER BY mod_revision DESC LIMIT ?) WHERE ? = 0 OR mod_revision < ? LIMIT ?"  # noqa: S608  # of constants
+)
+#: Sorts after every key with the same prefix: keys hold no lone surrogates, so U+10FFFF is the greatest character.
+_LAST: Final = "\U0010ffff"
+
+
+class Meta(Struct):
+    """The one row of `meta`; see schema 1."""
+
+    epoch: str
+    revision: int
+    applied_revision: int
+    applied_position: int
+    compact_revision: int
+    anchor_hash: bytes
+    chain_hash: bytes
+    state_hash: bytes
+    log_bytes: int
+
+    def copy(self) -> Meta:
+        """A copy to change until the transaction has committed."""
+        return structs.replace(self)
+
+
+def read_meta(db: sqlite3.Connection) -> Meta:
+    """The recorded position."""
+    row = db.execute(
+        "SELECT epoch, revision, applied_revision, applied_position, compact_revision, anchor_hash, chain_hash,"
+        " state_hash, log_bytes FROM meta"
+    ).fetchone()
+    if row is None:
+        raise StoreBroken("cannot read the store: its position is missing")
+    return Meta(*row)
+
+
+def write_meta(db: sqlite3.Connection, meta: Meta) -> None:
+    """Record the position in the current transaction."""
+    db.execute(
+        "UPDATE meta SET revision = ?, applied_revision = ?, applied_position = ?, compact_revision = ?,"
+        " anchor_hash = ?, chain_hash = ?, state_hash = ?, log_bytes = ?",
+        (
+            meta.revision,
+            meta.applied_revision,
+            meta.applied_position,
+            meta.compact_revision,
+            meta.anchor_hash,
+            meta.chain_hash,
+            meta.state_hash,
+            meta.log_bytes,
+        ),
+    )
+
+
+def entries(db: sqlite3.Connection) -> Iterator[Entry]:
+    """Every live entry in order of its id, each checked; equal spaces and projects share one string."""
+    names: dict[str, str] = {}
+    for row in db.execute(_ENTRIES):
+        space, project, key, version, created, modified, time_ms, session, ttl_ms, owner, digest, value = row
+        space, project = names.setdefault(space, space), names.setdefault(project, project)
+        session = names.setdefault(session, session) if session else ""
+        id = (space, project, key)
+        expected = row_hash(
+            id,
+            value,
+            version=version,
+            create_revision=created,
+            mod_revision=modified,
+            time_ms=time_ms,
+            session=session,
+            ttl_ms=ttl_ms,
+            owner=owner,
+        )
+        if expected != digest:
+            raise StoreBroken(f"cannot trust the store: the entry {key!r} of {space} does not match its hash")
+        yield Entry(id, value, version, created, modified, time_ms, session, ttl_ms, owner, digest)
+
+
+def decode_body(revision: int, body: bytes) -> Committed:
+    """A log or request body as the outcome it records."""
+    succeeded, time_ms, origin, applied = _decode_body(body)
+    return Committed(revision, succeeded, time_ms, origin, applied)
+
+
+def changes(db: sqlite3.Connection, after: int, rows_max: int, bytes_max: int) -> list[Committed]:
+    """Batches above `after`, each checked against the chain; see `Engine.changes`."""
+    previous = _chain_at(db, after)
+    found: list[Committed] = []
+    size = 0
+    for revision, body, digest in db.execute(
+        "SELECT revision, body, hash FROM log WHERE revision > ? ORDER BY revision LIMIT ?",
+        (after, min(rows_max, 2**62)),
+    ):
+        if found and size + len(body) > bytes_max:
+            break
+        size += len(body)
+        outcome = decode_body(revision, body)
+        _check_link(previous, outcome, digest, after + len(found) + 1)
+        previous = digest
+        found.append(outcome)
+    return found
+
+
+def verify_chain(db: sqlite3.Connection, meta: Meta, batches_max: int) -> None:
+    """Recompute the chain over the newest batches up to the recorded head; raises StoreBroken."""
+    after = max(meta.compact_revision - 1, meta.revision - batches_max)
+    previous = _chain_at(db, after)
+    expected = after + 1
+    for revision, body, digest in db.execute(
+        "SELECT revision, body, hash FROM log WHERE revision > ? ORDER BY revision", (after,)
+    ):
+        _check_link(previous, decode_body(revision, body), digest, expected)
+        previous = digest
+        expected += 1
+    if expected != meta.revision + 1 or previous != meta.chain_hash:
+        raise StoreBroken(
+            f"cannot trust the store: the log ends at revision {expected - 1}, recorded is {meta.revision}"
+        )
+
+
+def _chain_at(db: sqlite3.Connection, revision: int) -> bytes:
+    row = db.execute("SELECT hash FROM log WHERE revision = ?", (revision,)).fetchone()
+    if row is None:
+        row = db.execute("SELECT anchor_hash FROM meta WHERE compact_revision = ?", (revision + 1,)).fetchone()
+    if row is None:
+        raise StoreBroken(f"cannot trust the store: revision {revision} is missing from the log")
+    digest: bytes = row[0]
+    return digest
+
+
+def _check_link(previous: bytes, outcome: Committed, digest: bytes, expected: int) -> None:
+    if outcome.revision != expected:
+        raise StoreBroken(f"cannot trust the store: revision {expected} is missing from the log")
+    if chain_hash(previous, outcome.revision, outcome.time_ms, outcome.origin, outcome.changes) != digest:
+        raise StoreBroken(f"cannot trust the store: revision {outcome.revision} does not match its hash")
+
+
+def entry_at(db: sqlite3.Connection, id: EntryId, revision: int) -> Entry | None:
+    """See `Engine.entry_at`."""
+    row = db.execute(_VERSION_AT, (*id, revision)).fetchone()
+    return _entry(row) if row else None
+
+
+def range_at(
+    db: sqlite3.Connection, space: str, project: str, *, prefix: str, after: str, limit: int, revision: int
+) -> Page:
+    """See `Engine.range_at`."""
+    found: list[Entry] = []
+    while True:
+        keys = db.execute(
+            "SELECT key, max(mod_revision) FROM versions WHERE space = ? AND project = ? AND key >= ? AND key <= ?"
+            " AND key > ? AND mod_revision <= ? GROUP BY key ORDER BY key LIMIT ?",
+            (space, project, prefix, prefix + _LAST, after, revision, limit + 1),
+        ).fetchall()
+        for key, newest in keys:
+            entry = entry_at(db, (space, project, key), newest)
+            if entry is not None:
+                found.append(entry)
+            if len(found) > limit:
+                return Page(tuple(found[:limit]), more=True)
+        if len(keys) <= limit:
+            return Page(tuple(found), more=False)
+        after = keys[-1][0]  # some of these keys had been deleted by then
+
+
+def history(db: sqlite3.Connection, id: EntryId, limit: int, before: int, versions_max: int) -> list[VersionRow]:
+    """See `Engine.history`."""
+    rows = db.execute(_VERSIONS_SHOWN, (*id, versions_max, before, before, limit)).fetchall()
+    return [_version(row) for row in rows]
+
+
+def with_value(db: sqlite3.Connection, change: Applied, revision: int) -> Applied:
+    """A change of a kept request with its value again, where that version is still kept."""
+    if change.kind != "put":
+        return change
+    row = db.execute(_VERSION_OF, (*change.id, revision)).fetchone()
+    return _replace_value(change, _version(row).value) if row else change
+
+
+def without_value(change: Applied) -> Applied:
+    """A change as kept with its request id."""
+    return _replace_value(change, b"")
+
+
+def _replace_value(c: Applied, value: bytes) -> Applied:
+    return Applied(
+        c.id, c.kind, value, c.version, c.create_revision, c.ttl_ms, c.owner, c.replaced_revision, c.replaced_session
+    )
+
+
+def _checked(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    if version_hash(row[:11], row[12]) != row[11]:
+        raise StoreBroken(f"cannot trust the store: version {row[3]} of {row[2]!r} does not match its hash")
+    return row
+
+
+def _version(row: tuple[Any, ...]) -> VersionRow:
+    space, project, key, modified, kind, version, created, time_ms, origin, _, _, _, value = _checked(row)
+    return VersionRow((space, project, key), kind, value, version, created, modified, time_ms, _decode_origin(origin))
+
+
+def _entry(row: tuple[Any, ...]) -> Entry | None:
+    space, project, key, modified, kind, version, created, time_ms, origin, ttl_ms, owner, _, value = _checked(row)
+    if kind != "put":
+        return None
+    id = (space, project, key)
+    session = _decode_origin(origin).session
+    digest = row_hash(
+        id,
+        value,
+        version=version,
+        create_revision=created,
+        mod_revision=modified,
+        time_ms=time_ms,
+        session=session,
+        ttl_ms=ttl_ms,
+        owner=owner,
+    )
+    return Entry(id, value, version, created, modified, time_ms, session, ttl_ms, owner, digest)

@@ -1,0 +1,262 @@
+"""The store that all others use: admission, memory at one published revision, and the way in and out of commits.
+
+A write: admission here, the commit queue, one group, `publish`: memory, then listeners (leases, sessions), then
+watchers, then the answer. A read: memory, at once. So a read never shows what is not durable, and whoever was
+answered finds its write in every later read and watch.
+
+Rule: memory changes in `publish` and nowhere else; nothing here knows sockets or SQL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
+
+from cosession.errors import Compacted, Conflict, CosessionError, Overloaded
+from cosession.messages.limits import COMMIT_QUEUE_MAX, DECIDE_ATTEMPTS_MAX, READ_QUEUE_MAX, Limits
+from cosessiond.clock import Clock
+from cosessiond.metrics import Metrics
+from cosessiond.store.commit import CommitPath, ReadJob, Ticket
+from cosessiond.store.engine import (
+    BATCH_FORMAT,
+    Applied,
+    Batch,
+    BelowWindow,
+    Committed,
+    Compare,
+    Conflicted,
+    Delete,
+    Engine,
+    Entry,
+    EntryId,
+    Origin,
+    Outcome,
+    Position,
+    Refused,
+    StoreBroken,
+    Write,
+)
+from cosessiond.store.index import Index
+
+#: What a proposal ends as: the commit, None when there was nothing to write, or why it could not be.
+Result = Committed | CosessionError | None
+
+
+class Store:
+    """The one store of a daemon. `attach` gives it the commit path before first use."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        clock: Clock,
+        limits: Limits,
+        metrics: Metrics,
+        host: str,
+        on_broken: Callable[[StoreBroken], None],
+    ) -> None:
+        position = engine.position()
+        self.epoch: Final = position.epoch
+        self.engine_name: Final = engine.name
+        self.revision = position.revision
+        self.compact_revision = position.compact_revision
+        self.index = Index(engine.entries())
+        self.listeners: list[Callable[[Committed], None]] = []
+        self.flush: Callable[[], None] = lambda: None
+        self._clock = clock
+        self._limits = limits
+        self._metrics = metrics
+        self._host = host
+        self._on_broken = on_broken
+        self._commits: CommitPath | None = None
+        self._queued = 0
+        self._queued_bytes = 0
+        self._reading = 0
+
+    def attach(self, commits: CommitPath) -> None:
+        """Where batches and reads go from now on."""
+        self._commits = commits
+
+    # -- reading memory --------------------------------------------------------------------------------------------
+
+    def get(self, id: EntryId) -> Entry | None:
+        """The live entry at `revision`, None when absent."""
+        return self.index.get(id)
+
+    def scan(self, space: str, project: str, prefix: str = "", after: str = "") -> Iterator[Entry]:
+        """Live entries under `prefix` with key > `after`, in key order."""
+        return self.index.scan(space, project, prefix, after)
+
+    def owned(self, session: str) -> list[EntryId]:
+        """The ephemeral entries of a session."""
+        return self.index.owned(session)
+
+    @property
+    def queued(self) -> int:
+        """Batches submitted and not yet published."""
+        return self._queued
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+
+    def origin(
+        self,
+        operation: str,
+        session: str = "",
+        *,
+        request_id: str = "",
+        request_hash: bytes = b"",
+        instance: str = "",
+    ) -> Origin:
+        """The origin of a batch proposed on this host."""
+        return Origin(self._host, session, instance, operation, request_id, request_hash)
+
+    def batch(
+        self, origin: Origin, compares: Sequence[Compare], then: Sequence[Write], otherwise: Sequence[Write] = ()
+    ) -> Batch:
+        """A batch of format 1, proposed now."""
+        return Batch(BATCH_FORMAT, self._clock.wall_ms(), origin, tuple(compares), tuple(then), tuple(otherwise))
+
+    def submit(self, batch: Batch, done: Callable[[Outcome], None]) -> None:
+        """Queue a batch; `done` gets its outcome on the loop, after the publication of its group.
+
+        Raises Overloaded when the queue is full, CosessionError store_full when a user's write would exceed the
+        live-data limits. Deletions always pass.
+        """
+        assert self._commits is not None, "attach comes first"
+        if self._queued >= COMMIT_QUEUE_MAX:
+            self._metrics.hit("commit_queue")
+            raise Overloaded(f"cannot write: {COMMIT_QUEUE_MAX} batches wait to be committed; try again in a moment")
+        self._admit(batch)
+        self._queued += 1
+        self._metrics.level("commit_queue", self._queued, COMMIT_QUEUE_MAX)
+        self._commits.submit(Ticket(batch, done))
+
+    def propose(self, decide: Callable[[], Batch | None], done: Callable[[Result], None]) -> None:
+        """Decide from memory, submit, and decide again when a compare failed; at most 8 times, then Overloaded.
+
+        `decide` returns a batch, None when there is nothing to write, or raises CosessionError for `done`.
+        """
+        self._attempt(decide, done, DECIDE_ATTEMPTS_MAX)
+
+    def _attempt(self, decide: Callable[[], Batch | None], done: Callable[[Result], None], left: int) -> None:
+        def settle(outcome: Outcome) -> None:
+            if isinstance(outcome, Conflicted):
+                self._attempt(decide, done, left - 1)
+            elif isinstance(outcome, Refused):
+                done(CosessionError(outcome.message, code=outcome.code))
+            else:
+                done(outcome)
+
+        if left == 0:
+            self._metrics.hit("decide_attempts")
+            done(Overloaded(f"cannot decide: {DECIDE_ATTEMPTS_MAX} attempts met other writers; try again in a moment"))
+            return
+        try:
+            batch = decide()
+            if batch is not None:
+                self.submit(batch, settle)
+                return
+        except CosessionError as error:
+            done(error)
+            return
+        done(None)
+
+    def _admit(self, batch: Batch) -> None:
+        if all(isinstance(write, Delete) for write in (*batch.then, *batch.otherwise)):
+            return
+        if batch.origin.operation.startswith("session."):
+            return  # the end of a session must be recorded also when users have filled the store
+        if self.index.live_bytes + self._queued_bytes >= self._limits.live_bytes_max:
+            self._refuse_full("live_bytes", f"{self._limits.live_bytes_max} bytes of live data")
+        if len(self.index) + self._queued >= self._limits.live_entries_max and any(
+            self.index.get(write.id) is None for write in batch.then
+        ):
+            self._refuse_full("live_entries", f"{self._limits.live_entries_max} entries")
+
+    def _refuse_full(self, name: str, limit: str) -> None:
+        self._metrics.hit(name)
+        raise CosessionError(
+            f"cannot write: the store holds {limit}; delete what is no longer needed", code="store_full"
+        )
+
+    # -- reading the engine ----------------------------------------------------------------------------------------
+
+    def read(self, read: Callable[[Engine], Any], done: Callable[[Any | Compacted], None]) -> None:
+        """Run a paged read on the store's thread; `done` gets its result, or Compacted. Raises Overloaded."""
+        assert self._commits is not None, "attach comes first"
+        if self._reading >= READ_QUEUE_MAX:
+            self._metrics.hit("read_queue")
+            raise Overloaded(f"cannot read: {READ_QUEUE_MAX} reads are waiting; try again in a moment")
+
+        def settle(result: Any) -> None:
+            self._reading -= 1
+            done(self.compacted() if isinstance(result, BelowWindow) else result)
+            self.flush()
+
+        self._reading += 1
+        self._commits.read(ReadJob(read, settle))
+
+    def compacted(self) -> Compacted:
+        """The error for a revision below the log window."""
+        return Compacted(
+            f"cannot read below revision {self.compact_revision}: older batches are no longer kept; "
+            "take a new snapshot, or ask `history`",
+            data={"compact_revision": self.compact_revision},
+        )
+
+    # -- from the commit thread, on the loop -----------------------------------------------------------------------
+
+    def publish(self, tickets: Sequence[Ticket], outcomes: Sequence[Outcome]) -> None:
+        """One group is durable: memory, listeners and watchers, then each answer, all in commit order."""
+        for outcome in outcomes:
+            if isinstance(outcome, Committed) and outcome.changes and not outcome.repeated:
+                self._publish_one(outcome)
+        for ticket, outcome in zip(tickets, outcomes, strict=True):
+            self._queued -= 1
+            ticket.done(outcome)
+        self.flush()
+
+    def tended(self, position: Position) -> None:
+        """See `commit.Subscriber`."""
+        self.compact_revision = position.compact_revision
+
+    def broken(self, error: StoreBroken) -> None:
+        """See `commit.Subscriber`."""
+        self._on_broken(error)
+
+    def _publish_one(self, outcome: Committed) -> None:
+        assert outcome.revision == self.revision + 1, "revisions are dense"
+        self.revision = outcome.revision
+        for change in outcome.changes:
+            if change.kind == "put":
+                self.index.put(_entry(change, outcome))
+            else:
+                self.index.remove(change.id)
+        for listener in self.listeners:
+            listener(outcome)
+
+
+def _entry(change: Applied, outcome: Committed) -> Entry:
+    """The entry as memory keeps it; its hash is the engine's business."""
+    return Entry(
+        change.id,
+        change.value,
+        change.version,
+        change.create_revision,
+        outcome.revision,
+        outcome.time_ms,
+        outcome.origin.session,
+        change.ttl_ms,
+        change.owner,
+        b"",
+    )
+
+
+def conflict_of(outcome: Conflicted, public: Callable[[Entry | None], Any]) -> Conflict:
+    """The error a failed compare is answered with; `public` renders the entry that stood in the way."""
+    current = outcome.current
+    what = f"it is at revision {current.mod_revision}" if current else "it does not exist"
+    return Conflict(
+        f"cannot write: the entry is not as expected, {what}; read it again and decide anew",
+        data={"current": public(current), "compare": outcome.compare},
+    )

@@ -1,0 +1,127 @@
+"""Opening the database file: the settings it is run with, whose file it is, and its schema brought up to date.
+
+Rule: a file that is not ours, or newer than us, is refused before SQLite touches it. The file is opened once.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import sys
+from pathlib import Path
+from typing import Final
+
+from cosession.errors import ConfigError
+from cosessiond.store.engine import StoreBroken
+from cosessiond.store.migrations import MIGRATIONS, SCHEMA
+
+#: "cose", in the header's application id field (https://www.sqlite.org/fileformat.html#application_id).
+APPLICATION_ID: Final = 0x636F7365
+_MAGIC: Final = b"SQLite format 3\x00"
+_HEADER_BYTES: Final = 100
+
+# DESIGN 6. EXCLUSIVE before WAL: no shared memory file, and no second connection can ever open the database; before
+# SQLite 3.51.3 two connections that write and checkpoint can corrupt it. Each value is read back and compared.
+_SETTINGS: Final[tuple[tuple[str, str, object], ...]] = (
+    ("locking_mode", "EXCLUSIVE", "exclusive"),
+    ("journal_mode", "WAL", "wal"),
+    ("synchronous", "FULL", 2),
+    ("wal_autocheckpoint", "0", 0),
+    ("mmap_size", "0", 0),
+    ("secure_delete", "ON", 1),
+    ("trusted_schema", "OFF", 0),
+)
+
+
+def open_database(path: Path) -> sqlite3.Connection:
+    """The one connection to the database at `path`, created and migrated as needed.
+
+    Raises ConfigError for a foreign file, a newer schema, or a directory that cannot be written; StoreBroken when
+    SQLite reports damage or an I/O error.
+    """
+    _check_header(path)
+    try:
+        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=64)
+    except sqlite3.Error as error:
+        raise ConfigError(f"cannot open {path}: {error}; check the directory's owner and mode") from error
+    try:
+        for name, wanted, expected in _SETTINGS:
+            _set(db, name, wanted, expected)
+        if sys.platform == "darwin":
+            _set(db, "fullfsync", "ON", 1)
+            _set(db, "checkpoint_fullfsync", "ON", 1)
+        _migrate(db, path)
+    except sqlite3.DatabaseError as error:
+        db.close()
+        raise StoreBroken(f"cannot open {path}: {error}") from error
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _check_header(path: Path) -> None:
+    """Refuse by the 100-byte file header alone, so that a refused file is not even locked."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise ConfigError(f"cannot open {path}: {error.strerror}; it must be a plain file of yours") from error
+    with os.fdopen(descriptor, "rb") as file:
+        header = file.read(_HEADER_BYTES)
+    if not header:
+        return
+    if len(header) < _HEADER_BYTES or not header.startswith(_MAGIC):
+        raise ConfigError(f"cannot use {path}: it is not a cosession database; move it away and start again")
+    schema = int.from_bytes(header[60:64])
+    application = int.from_bytes(header[68:72])
+    # A crash before the first checkpoint leaves an empty header beside a WAL that has everything.
+    if application not in (0, APPLICATION_ID) or (application == 0 and not Path(f"{path}-wal").exists()):
+        raise ConfigError(f"cannot use {path}: it belongs to another program; move it away and start again")
+    if schema > SCHEMA:
+        _refuse_newer(path, schema)
+
+
+def _set(db: sqlite3.Connection, name: str, wanted: str, expected: object) -> None:
+    db.execute(f"PRAGMA {name}={wanted}")
+    row = db.execute(f"PRAGMA {name}").fetchone()
+    if row is None or row[0] != expected:
+        raise StoreBroken(f"cannot run the database with {name}={wanted}: SQLite answers {row!r}")
+
+
+def _migrate(db: sqlite3.Connection, path: Path) -> None:
+    (application,) = db.execute("PRAGMA application_id").fetchone()
+    (schema,) = db.execute("PRAGMA user_version").fetchone()
+    if schema > SCHEMA:
+        _refuse_newer(path, schema)
+    if schema == SCHEMA:
+        return
+    if application != APPLICATION_ID and db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+        raise ConfigError(f"cannot use {path}: it belongs to another program; move it away and start again")
+    db.execute("BEGIN IMMEDIATE")
+    for migrate in MIGRATIONS[schema:]:
+        migrate(db)
+    db.execute(f"PRAGMA application_id={APPLICATION_ID}")
+    db.execute(f"PRAGMA user_version={SCHEMA}")
+    db.execute("COMMIT")
+    checkpoint(db)
+
+
+def checkpoint(db: sqlite3.Connection) -> None:
+    """Move the WAL into the database and begin it anew; raises StoreBroken when SQLite could not do all of it."""
+    try:
+        busy, pages, moved = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL:
+            return  # the WAL stays as it is and holds everything; the next commit or checkpoint says disk_full again
+        raise StoreBroken(f"cannot checkpoint: {error}") from error
+    if busy or pages != moved:
+        raise StoreBroken(f"cannot checkpoint: {moved} of {pages} pages moved (busy {busy})")
+
+
+def _refuse_newer(path: Path, schema: int) -> None:
+    raise ConfigError(
+        f"cannot use {path}: its schema is {schema}, this version knows {SCHEMA}; install the newer cosession again, "
+        "or restore the backup made before the upgrade"
+    )

@@ -1,0 +1,272 @@
+"""The SQLite engine: batches made durable in groups, one transaction and one sync each.
+
+The log row is the commit record; `entries`, `versions` and `requests` are derived from it and written in the same
+transaction today (`meta.applied_revision` allows writing them behind). The live entries are also held in memory, as
+the engine is the only one that ever has the file open: compares never wait for a read.
+
+Rule: this module and its neighbours `schema`, `reads`, `writes`, `trimming` alone speak SQL, and every
+SQLite error leaves them as StoreBroken, or as Refused(disk_full) when it is certain that nothing was written.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from msgspec import DecodeError
+
+from cosession.errors import ConfigError
+from cosessiond.store import reads, schema, trimming
+from cosessiond.store.apply import Evaluated, evaluate
+from cosessiond.store.engine import (
+    Batch,
+    BelowWindow,
+    Committed,
+    Entry,
+    EntryId,
+    Outcome,
+    Page,
+    Position,
+    Refused,
+    StoreBroken,
+    VersionRow,
+    Window,
+)
+from cosessiond.store.hash import ZERO_CHAIN, ZERO_STATE, chain_hash
+from cosessiond.store.writes import Group, entry_of
+
+#: WAL bytes after which the thread checkpoints; recovery after kill -9 reads at most about this much.
+CHECKPOINT_BYTES: Final = 8 * 1024 * 1024
+#: Newest batches whose chain is recomputed at every start.
+VERIFY_BATCHES: Final = 1_000
+
+T = TypeVar("T")
+
+
+class SqliteEngine:
+    """The `Engine` over one SQLite file. Open it with `SqliteEngine.open`."""
+
+    name = "sqlite"
+
+    def __init__(self, db: sqlite3.Connection, path: Path, window: Window) -> None:
+        self._db = db
+        self._wal = Path(f"{path}-wal")
+        self._window = window
+        self._live: dict[EntryId, Entry] = {}
+        self._meta = reads.read_meta(db)
+
+    @classmethod
+    def open(cls, directory: Path, *, window: Window, new_epoch: Callable[[], str]) -> SqliteEngine:
+        """Open or create `directory`/store.db, replay what the log has above the tables, verify, load.
+
+        Raises ConfigError (foreign file, newer schema), StoreBroken (damage, I/O errors).
+        """
+        path = directory / "store.db"
+        db = schema.open_database(path)
+        try:
+            if db.execute("SELECT count(*) FROM meta").fetchone()[0] == 0:
+                db.execute(
+                    "INSERT INTO meta VALUES (1, ?, 0, 0, 0, 1, ?, ?, ?, 0)",
+                    (new_epoch(), ZERO_CHAIN, ZERO_CHAIN, ZERO_STATE),
+                )
+            engine = cls(db, path, window)
+            engine._load()
+        except (sqlite3.Error, DecodeError) as error:
+            db.close()
+            raise StoreBroken(f"cannot read {path}: {error}") from error
+        except (StoreBroken, ConfigError):
+            db.close()
+            raise
+        return engine
+
+    def position(self) -> Position:
+        """See `Engine`."""
+        m = self._meta
+        return Position(m.epoch, m.revision, m.compact_revision, m.chain_hash, m.state_hash)
+
+    def entries(self) -> Iterable[Entry]:
+        """See `Engine`. They were verified when the file was opened."""
+        return sorted(self._live.values(), key=lambda entry: entry.id)
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+
+    def apply(self, batches: Sequence[Batch]) -> list[Outcome]:
+        """See `Engine`."""
+        group = Group(self._live)
+        meta = self._meta.copy()
+        try:
+            outcomes = [self._apply_one(batch, group, meta) for batch in batches]
+            if group.log:
+                self._write(group, meta)
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_FULL:
+                raise StoreBroken(f"cannot commit: {error}") from error
+            self._roll_back()
+            revision = self._meta.revision
+            full = Refused(
+                revision, "disk_full", "cannot write: the disk is full; free space, writing resumes by itself"
+            )
+            return [full] * len(batches)
+        if group.log:
+            self._adopt(group, meta)
+        return outcomes
+
+    def _apply_one(self, batch: Batch, group: Group, meta: reads.Meta) -> Outcome:
+        meta.applied_position += 1
+        request_id = batch.origin.request_id
+        if request_id:
+            kept = self._kept(request_id, group, batch.time_ms)
+            if kept is not None:
+                if kept.origin.request_hash != batch.origin.request_hash:
+                    return Refused(
+                        meta.revision,
+                        "request_id_reused",
+                        f"cannot write: request id {request_id!r} was used for another request; make a new id",
+                    )
+                return kept
+        found = evaluate(batch, group, meta.revision)
+        if not isinstance(found, Evaluated):
+            return found
+        outcome = found.outcome
+        meta.revision = meta.applied_revision = outcome.revision
+        meta.chain_hash = chain_hash(
+            meta.chain_hash, outcome.revision, outcome.time_ms, outcome.origin, outcome.changes
+        )
+        group.add(outcome, found.entries, meta)
+        return outcome
+
+    def _kept(self, request_id: str, group: Group, now_ms: int) -> Committed | None:
+        """The outcome kept under a request id, as `repeated`. Expired ids are absent whether or not trimmed yet."""
+        own = group.committed.get(request_id)
+        if own is not None:
+            return Committed(own.revision, own.succeeded, own.time_ms, own.origin, own.changes, True)
+        row = self._db.execute(
+            "SELECT revision, time_ms, body FROM requests WHERE request_id = ?", (request_id,)
+        ).fetchone()
+        if row is None:
+            return None
+        revision, time_ms, body = row
+        if trimming.request_expired(self._db, self._window, revision, time_ms, now_ms):
+            self._db.execute("DELETE FROM requests WHERE revision = ?", (revision,))
+            return None
+        outcome = reads.decode_body(revision, body)
+        changes = tuple(reads.with_value(self._db, change, revision) for change in outcome.changes)
+        return Committed(revision, outcome.succeeded, outcome.time_ms, outcome.origin, changes, True)
+
+    def _write(self, group: Group, meta: reads.Meta) -> None:
+        db = self._db
+        if not db.in_transaction:
+            db.execute("BEGIN IMMEDIATE")
+        group.write_log(db)
+        group.write_derived(db)
+        reads.write_meta(db, meta)
+        db.execute("COMMIT")
+
+    def _adopt(self, group: Group, meta: reads.Meta) -> None:
+        """The group is durable: memory follows."""
+        self._meta = meta
+        for id, entry in group.entries.items():
+            if entry is None:
+                self._live.pop(id, None)
+            else:
+                self._live[id] = entry
+
+    def _roll_back(self) -> None:
+        try:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            raise StoreBroken(f"cannot roll back: {error}") from error
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def changes(self, after: int, rows_max: int, bytes_max: int) -> list[Committed]:
+        """See `Engine`."""
+        if after + 1 < self._meta.compact_revision:
+            raise BelowWindow(self._meta.compact_revision)
+        return self._guard(reads.changes, after, rows_max, bytes_max)
+
+    def entry_at(self, id: EntryId, revision: int) -> Entry | None:
+        """See `Engine`."""
+        if revision < self._meta.compact_revision:
+            raise BelowWindow(self._meta.compact_revision)
+        return self._guard(reads.entry_at, id, revision)
+
+    def range_at(self, space: str, project: str, *, prefix: str, after: str, limit: int, revision: int) -> Page:
+        """See `Engine`."""
+        if revision < self._meta.compact_revision:
+            raise BelowWindow(self._meta.compact_revision)
+        return self._guard(reads.range_at, space, project, prefix=prefix, after=after, limit=limit, revision=revision)
+
+    def history(self, id: EntryId, limit: int, before: int) -> list[VersionRow]:
+        """See `Engine`."""
+        return self._guard(reads.history, id, limit, before, self._window.versions)
+
+    def _guard(self, read: Callable[..., T], *arguments: Any, **named: Any) -> T:
+        try:
+            return read(self._db, *arguments, **named)
+        except (sqlite3.Error, DecodeError) as error:
+            raise StoreBroken(f"cannot read the store: {error}") from error
+
+    # -- upkeep ----------------------------------------------------------------------------------------------------
+
+    def trim(self, rows_max: int) -> int:
+        """See `Engine`."""
+        meta = self._meta.copy()
+        try:
+            dropped = trimming.trim(self._db, self._window, meta, rows_max)
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_FULL:
+                raise StoreBroken(f"cannot trim: {error}") from error
+            self._roll_back()
+            return 0
+        except DecodeError as error:
+            raise StoreBroken(f"cannot trim: {error}") from error
+        if dropped:
+            self._meta = meta
+        return dropped
+
+    def tend(self) -> bool:
+        """Checkpoint when the WAL has grown enough; True when it did."""
+        try:
+            if self._wal.stat().st_size < CHECKPOINT_BYTES:
+                return False
+        except FileNotFoundError:
+            return False
+        schema.checkpoint(self._db)
+        return True
+
+    def close(self) -> None:
+        """See `Engine`. Checkpoints, so that the next start finds one whole file."""
+        try:
+            schema.checkpoint(self._db)
+            self._db.close()
+        except sqlite3.Error as error:
+            raise StoreBroken(f"cannot close the store: {error}") from error
+
+    def _load(self) -> None:
+        self._replay()
+        state = 0
+        for entry in reads.entries(self._db):
+            self._live[entry.id] = entry
+            state += int.from_bytes(entry.hash)
+        if (state % (1 << 128)).to_bytes(16) != self._meta.state_hash:
+            raise StoreBroken("cannot trust the store: the live entries do not add up to the recorded state hash")
+        reads.verify_chain(self._db, self._meta, VERIFY_BATCHES)
+
+    def _replay(self) -> None:
+        """Bring the derived tables up to the log, as a format that writes them behind needs at start."""
+        if self._meta.applied_revision == self._meta.revision:
+            return
+        group = Group({})
+        for outcome in reads.changes(self._db, self._meta.applied_revision, 1 << 62, 1 << 62):
+            group.derive(outcome)
+            for change in outcome.changes:
+                group.entries[change.id] = entry_of(change, outcome)
+        self._meta.applied_revision = self._meta.revision
+        self._db.execute("BEGIN IMMEDIATE")
+        group.write_derived(self._db)
+        reads.write_meta(self._db, self._meta)
+        self._db.execute("COMMIT")

@@ -1,0 +1,316 @@
+"""Watches: a watcher is a position, not a queue.
+
+Live, it is offered each committed batch and its position follows the store's. When its connection takes no more, it
+lags: nothing is kept for it but the position, and when the connection drains it catches up from the log, a page at a
+time. Below the log window it ends with `compacted`. A snapshot is the same idea: references to the entries of one
+revision, sent as the connection takes them, then the log from there.
+
+Rule: an event goes out only when it is the very next thing its watcher has to see; whole batches, in order, once.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any, Final, Protocol
+
+from msgspec import Raw, msgpack
+
+from cosession import model
+from cosession.errors import Compacted, CosessionError
+from cosession.messages.store import WatchEvent
+from cosessiond.metrics import Metrics
+from cosessiond.store.engine import Applied, Committed, Engine, Entry, EntryId
+from cosessiond.store.revisions import Store
+
+#: One page of catching up, and of a snapshot.
+CATCH_UP_ROWS: Final = 256
+CATCH_UP_BYTES: Final = 256 * 1024
+SNAPSHOT_BYTES: Final = 64 * 1024
+#: Pages being read for watchers at any one time; the others wait their turn.
+CATCH_UP_READS_MAX: Final = 64
+#: Revisions between two looks at which idle watchers the log window is about to pass.
+PROGRESS_EVERY: Final = 1_024
+
+_encode = msgpack.Encoder().encode
+
+
+class Sink(Protocol):
+    """The connection's end of its watches."""
+
+    @property
+    def ready(self) -> bool:
+        """True while it takes more without holding more than its share of memory."""
+        ...
+
+    def event(self, watch: int, body: bytes) -> None:
+        """Send one encoded WatchEvent."""
+        ...
+
+    def ended(self, watch: int) -> None:
+        """The watch is over; its end event has been sent."""
+        ...
+
+
+class Watcher:
+    """One watch: what it selects, and the next revision it has to see."""
+
+    __slots__ = ("exact", "id", "next_revision", "prefix", "reported", "sink", "snapshot", "space_project", "state")
+
+    def __init__(self, id: int, sink: Sink, space_project: tuple[str, str], *, prefix: str, exact: bool) -> None:
+        self.id = id
+        self.sink = sink
+        self.space_project = space_project
+        self.prefix = prefix
+        self.exact = exact
+        self.next_revision = 0
+        self.reported = 0
+        self.state = "lagging"  # live | lagging | waiting | reading | snapshot | ended
+        self.snapshot: Iterator[Entry] | None = None
+
+    def selects(self, id: EntryId) -> bool:
+        """Whether a change of `id` is for this watcher."""
+        if id[0] != self.space_project[0] or id[1] != self.space_project[1]:
+            return False
+        return id[2] == self.prefix if self.exact else id[2].startswith(self.prefix)
+
+
+class WatchHub:
+    """All watchers of a store."""
+
+    def __init__(self, store: Store, metrics: Metrics) -> None:
+        self._store = store
+        self._metrics = metrics
+        self._by_place: dict[tuple[str, str], list[Watcher]] = {}
+        self._by_sink: dict[Sink, dict[int, Watcher]] = {}
+        self._waiting: deque[Watcher] = deque()
+        self._reads = 0
+        self._progress_at = 0
+
+    def __len__(self) -> int:
+        return sum(map(len, self._by_sink.values()))
+
+    def admit(self, start_revision: int) -> None:
+        """Whether a watch can begin there. Raises Compacted, or CosessionError future_revision."""
+        store = self._store
+        if start_revision > store.revision + 1:
+            raise CosessionError(
+                f"cannot watch from revision {start_revision}: the store is at {store.revision}",
+                code="future_revision",
+                data={"revision": store.revision},
+            )
+        if 0 < start_revision < store.compact_revision:
+            raise store.compacted()
+
+    def open(self, watcher: Watcher, start_revision: int) -> None:
+        """Begin an admitted watch at `start_revision`, or with a snapshot when that is 0."""
+        self._by_place.setdefault(watcher.space_project, []).append(watcher)
+        self._by_sink.setdefault(watcher.sink, {})[watcher.id] = watcher
+        if start_revision:
+            watcher.next_revision = start_revision
+            watcher.reported = start_revision - 1
+            self._settle(watcher)
+        else:
+            watcher.next_revision = self._store.revision + 1
+            watcher.reported = self._store.revision
+            watcher.state = "snapshot"
+            watcher.snapshot = iter(self._select(watcher))
+            self._send_snapshot(watcher)
+
+    def close(self, sink: Sink, id: int) -> bool:
+        """End one watch without a word; False when there is none."""
+        watcher = self._by_sink.get(sink, {}).get(id)
+        if watcher is None:
+            return False
+        self._forget(watcher)
+        return True
+
+    def close_sink(self, sink: Sink) -> None:
+        """The connection is gone."""
+        for watcher in list(self._by_sink.get(sink, {}).values()):
+            self._forget(watcher)
+
+    def drained(self, sink: Sink) -> None:
+        """The connection takes more again."""
+        for watcher in list(self._by_sink.get(sink, {}).values()):
+            if watcher.state == "snapshot":
+                self._send_snapshot(watcher)
+            elif watcher.state == "lagging":
+                self._settle(watcher)
+
+    def published(self, outcome: Committed) -> None:
+        """A listener of the store: offer one batch to every live watcher it concerns."""
+        bodies: dict[tuple[int, ...], bytes] = {}
+        places = {change.id[:2] for change in outcome.changes}
+        for place in places:
+            for watcher in self._by_place.get(place, ()):
+                if watcher.state == "live":
+                    self._offer(watcher, outcome, bodies)
+        if outcome.revision - self._progress_at >= PROGRESS_EVERY:
+            self._progress_at = outcome.revision
+            self._report_progress()
+
+    # -- moving one watcher on -------------------------------------------------------------------------------------
+
+    def _offer(self, watcher: Watcher, outcome: Committed, bodies: dict[tuple[int, ...], bytes]) -> bool:
+        """Send what concerns this watcher of the batch; False when its connection takes no more."""
+        chosen = tuple(index for index, change in enumerate(outcome.changes) if watcher.selects(change.id))
+        if chosen:
+            if not watcher.sink.ready:
+                if watcher.state == "live":
+                    watcher.state = "lagging"
+                    watcher.next_revision = outcome.revision
+                    self._metrics.count("watch.lagged")
+                return False
+            body = bodies.get(chosen)
+            if body is None:
+                body = bodies[chosen] = _changes_body(outcome, [outcome.changes[index] for index in chosen])
+            watcher.reported = outcome.revision
+            watcher.sink.event(watcher.id, body)
+        watcher.next_revision = outcome.revision + 1
+        return True
+
+    def _settle(self, watcher: Watcher) -> None:
+        """Live when it has seen everything, else one more page."""
+        if watcher.state == "ended":
+            return
+        if watcher.next_revision > self._store.revision:
+            watcher.state = "live"
+        elif not watcher.sink.ready:
+            watcher.state = "lagging"
+        else:
+            watcher.state = "waiting"
+            self._waiting.append(watcher)
+            self._read_next()
+
+    def _read_next(self) -> None:
+        while self._waiting and self._reads < CATCH_UP_READS_MAX:
+            watcher = self._waiting.popleft()
+            if watcher.state != "waiting":
+                continue
+            watcher.state = "reading"
+            self._reads += 1
+            self._store.read(_page_after(watcher.next_revision - 1), self._caught_up(watcher))
+
+    def _caught_up(self, watcher: Watcher) -> Callable[[Any], None]:
+        def done(result: list[Committed] | Compacted) -> None:
+            self._reads -= 1
+            if watcher.state == "reading":
+                self._replay(watcher, result)
+            self._read_next()
+
+        return done
+
+    def _replay(self, watcher: Watcher, result: list[Committed] | Compacted) -> None:
+        if isinstance(result, Compacted):
+            self._end(watcher, result)
+            return
+        for outcome in result:
+            if not self._offer(watcher, outcome, {}):
+                watcher.state = "lagging"
+                return
+        self._settle(watcher)
+
+    def _select(self, watcher: Watcher) -> list[Entry]:
+        space, project = watcher.space_project
+        if watcher.exact:
+            entry = self._store.get((space, project, watcher.prefix))
+            return [entry] if entry else []
+        return list(self._store.scan(space, project, watcher.prefix))
+
+    def _send_snapshot(self, watcher: Watcher) -> None:
+        revision = watcher.next_revision - 1
+        while watcher.snapshot is not None:
+            if not watcher.sink.ready:
+                return
+            page: list[model.Entry] = []
+            size = 0
+            for entry in watcher.snapshot:
+                page.append(public_entry(entry))
+                size += len(entry.value) + 200
+                if size >= SNAPSHOT_BYTES:
+                    break
+            else:
+                watcher.snapshot = None
+            if page:
+                watcher.sink.event(watcher.id, _encode(WatchEvent(kind="snapshot", revision=revision, entries=page)))
+        watcher.sink.event(watcher.id, _encode(WatchEvent(kind="snapshot_end", revision=revision)))
+        watcher.state = "lagging"
+        self._settle(watcher)
+
+    def _report_progress(self) -> None:
+        """Tell idle watchers where they stand before the log window passes what they last heard of."""
+        store = self._store
+        oldest = store.compact_revision + (store.revision - store.compact_revision) // 2
+        if oldest <= PROGRESS_EVERY:
+            return
+        body = _encode(WatchEvent(kind="progress", revision=store.revision))
+        for watchers in self._by_place.values():
+            for watcher in watchers:
+                if watcher.state == "live" and watcher.reported < oldest and watcher.sink.ready:
+                    watcher.reported = store.revision
+                    watcher.sink.event(watcher.id, body)
+
+    def _end(self, watcher: Watcher, error: CosessionError) -> None:
+        self._metrics.count("watch.ended")
+        data = {**error.data, "resume_revision": watcher.next_revision}
+        event = WatchEvent(
+            kind="end", revision=watcher.next_revision - 1, code=error.code, message=error.message, data=data
+        )
+        self._forget(watcher)
+        watcher.sink.event(watcher.id, _encode(event))
+        watcher.sink.ended(watcher.id)
+
+    def _forget(self, watcher: Watcher) -> None:
+        watcher.state = "ended"
+        watcher.snapshot = None
+        place = self._by_place[watcher.space_project]
+        place.remove(watcher)
+        if not place:
+            del self._by_place[watcher.space_project]
+        mine = self._by_sink[watcher.sink]
+        del mine[watcher.id]
+        if not mine:
+            del self._by_sink[watcher.sink]
+
+
+def _page_after(after: int) -> Callable[[Engine], list[Committed]]:
+    return lambda engine: engine.changes(after, CATCH_UP_ROWS, CATCH_UP_BYTES)
+
+
+def _changes_body(outcome: Committed, changes: list[Applied]) -> bytes:
+    time = outcome.time_ms / 1000
+    return _encode(
+        WatchEvent(
+            kind="changes",
+            revision=outcome.revision,
+            changes=[
+                model.Change(
+                    kind=change.kind,
+                    key=change.id[2],
+                    value=Raw(change.value) if change.kind == "put" else None,
+                    version=change.version,
+                    create_revision=change.create_revision,
+                    mod_revision=outcome.revision,
+                    session=outcome.origin.session,
+                    time=time,
+                )
+                for change in changes
+            ],
+        )
+    )
+
+
+def public_entry(entry: Entry) -> model.Entry:
+    """An entry as clients see it; the value stays the bytes it is."""
+    return model.Entry(
+        key=entry.id[2],
+        value=Raw(entry.value),
+        version=entry.version,
+        create_revision=entry.create_revision,
+        mod_revision=entry.mod_revision,
+        session=entry.session,
+        time=entry.time_ms / 1000,
+        ttl_s=entry.ttl_ms / 1000,
+        ephemeral=entry.owner,
+    )
