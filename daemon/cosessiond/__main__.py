@@ -1,0 +1,89 @@
+"""The command `cosessiond`: run the daemon in the foreground, or detached.
+
+Rule: exit codes are the catalogue's: 0 clean, 70 I/O or damage, 75 already running, 78 configuration.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from cosessiond.process.detach import Readiness, detach
+
+_HELP = """usage: cosessiond [--detach] [--version] [--help]
+
+The daemon of cosession. It serves one user on one Unix domain socket; see `cosession sockname`.
+
+  --detach    run in the background; return when the socket answers
+  --version   print the version
+  --help      print this
+
+Exit codes: 0 stopped cleanly, 70 I/O error or damage, 75 already running, 78 configuration or permissions.
+
+examples:
+  cosessiond                                in the foreground, log on standard error
+  cosessiond --detach                       in the background, log in the log directory
+  COSESSION_HOME=/tmp/try cosessiond        everything under one directory, for a trial
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The entry point; returns the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given == ["--detach"]:
+        return detach(lambda readiness: _run(detached=readiness))
+    if given == ["--version"]:
+        from cosession._version import __version__  # the fast way out
+
+        sys.stdout.write(f"cosessiond {__version__}\n")
+        return 0
+    if given in (["--help"], ["-h"]):
+        sys.stdout.write(_HELP)
+        return 0
+    if given:
+        sys.stderr.write(f"cosessiond: cannot use {' '.join(given)!r}: see cosessiond --help\n")
+        return 64
+    return _run(detached=None)
+
+
+def _run(*, detached: Readiness | None) -> int:
+    # Imported here so that `--detach` forks a small process and its caller is answered by a small one.
+    from cosession import config, paths
+    from cosession.errors import CosessionError
+    from cosessiond import app
+    from cosessiond.process.directories import private_directory
+    from cosessiond.process.logs import escape, open_log
+    from cosessiond.store.engine import StoreBroken
+
+    os.umask(0o077)  # nothing the daemon makes is for others
+    ready: Callable[[], None] = detached.ready if detached else lambda: None
+    try:
+        settings = config.load(Path(paths.config_file()))
+        log_file: Path | None = None
+        if detached:
+            directory = Path(paths.log_directory())
+            private_directory(directory)
+            log_file = directory / "daemon.log"
+        log = open_log(level=settings.log.level, file=log_file)
+        asyncio.run(app.serve(settings, log, ready))
+    except CosessionError as error:
+        code, reason = error.exit_code, error.message
+    except StoreBroken as error:
+        code, reason = app.EXIT_IO, f"{error}; nothing was changed, restore a backup or ask for help"
+    except KeyboardInterrupt:
+        return 130
+    else:
+        return 0
+    line = f"cosessiond: {escape(reason)}"
+    if detached:
+        detached.failed(code, line)
+    else:
+        sys.stderr.write(line + "\n")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

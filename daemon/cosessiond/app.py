@@ -1,0 +1,238 @@
+"""The wiring: one boring function that builds the daemon, serves, and takes it apart in reverse.
+
+Rule: read `serve` top to bottom as the architecture. Nothing is decided here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+from cosession import paths
+from cosession._version import __version__
+from cosession.config import Config
+from cosession.errors import CosessionError
+from cosession.messages.limits import Limits
+from cosessiond.clock import LoopTimers, SystemClock, SystemEntropy, ulid
+from cosessiond.metrics import Metrics
+from cosessiond.process.directories import private_directory, refuse_network_file_system
+from cosessiond.process.lock import Holder, InstanceLock
+from cosessiond.server.core import Core, Identity
+from cosessiond.server.handlers import admin, sessions, store, watch
+from cosessiond.server.listener import Listener, bind
+from cosessiond.server.table import Operation, table_of
+from cosessiond.sessions import identity, probes
+from cosessiond.sessions.registry import Registry
+from cosessiond.store.commit import CommitThread
+from cosessiond.store.engine import StoreBroken, Window
+from cosessiond.store.expiry import Expiry
+from cosessiond.store.leases import Deadlines
+from cosessiond.store.revisions import Store
+from cosessiond.store.sqlite import SqliteEngine
+from cosessiond.store.watch import WatchHub
+
+DRAIN_S: Final = 5.0
+#: How often the daemon looks whether its lock and socket are still its own; the only timer of an idle daemon.
+GUARD_S: Final = 60.0
+EXIT_IO: Final = 70
+_SECRET_BYTES: Final = 32
+
+TABLE: Final[dict[str, Operation]] = table_of((*admin.ROWS, *store.ROWS, *watch.ROWS, *sessions.ROWS))
+
+
+async def serve(config: Config, log: Any, ready: Callable[[], None]) -> None:
+    """Run one daemon until it is asked to stop. `ready` is called once the socket answers.
+
+    Raises CosessionError (already_running, config) before anything was touched, StoreBroken when the store cannot be
+    trusted.
+    """
+    loop = asyncio.get_running_loop()
+    clock, entropy = SystemClock(), SystemEntropy()
+    started_s = clock.monotonic()
+    stopping = asyncio.Event()
+    async with AsyncExitStack() as stack:
+        state = Path(paths.state_directory())
+        socket_path = Path(paths.socket_path())
+        stack.callback(os.close, state_fd := private_directory(state))
+        stack.callback(os.close, private_directory(socket_path.parent))
+        refuse_network_file_system(state, state_fd)
+        lock = InstanceLock(Path(paths.lock_file()))
+        stack.callback(lock.release)
+
+        metrics = Metrics(lambda name, used, limit: log.warning("near a limit", limit=name, used=used, max=limit))
+        engine = stack.enter_context(_open_engine(state, config.limits, lambda: ulid(clock, entropy)))
+        core_store = Store(
+            engine,
+            clock=clock,
+            limits=config.limits,
+            metrics=metrics,
+            host=socket.gethostname(),
+            on_broken=lambda error: _fail_stop(log, error),
+        )
+        commits = CommitThread(engine, core_store, loop.call_soon_threadsafe)
+        core_store.attach(commits)
+
+        deadlines = Deadlines(clock, LoopTimers(loop))
+        expiry = Expiry(core_store, deadlines)
+        registry = Registry(
+            core_store,
+            clock=clock,
+            entropy=entropy,
+            deadlines=deadlines,
+            process_watch=probes.ProcessWatch(
+                clock=clock, deadlines=deadlines, add_reader=loop.add_reader, remove_reader=loop.remove_reader
+            ),
+            host=socket.gethostname(),
+            disk=probes.DiskProbe(state_fd, clock),
+            secret=_secret(state_fd, entropy.random_bytes),
+        )
+        watches = WatchHub(core_store, metrics)
+        core_store.listeners += [expiry.published, registry.published, watches.published]
+
+        me = Identity(
+            daemon_id=ulid(clock, entropy),
+            pid=os.getpid(),
+            version=__version__,
+            socket=str(socket_path),
+            state_directory=str(state),
+            started_s=started_s,
+        )
+        core = Core(
+            identity=me,
+            store=core_store,
+            watches=watches,
+            registry=registry,
+            deadlines=deadlines,
+            clock=clock,
+            limits=config.limits,
+            metrics=metrics,
+            stop=stopping.set,
+        )
+        core_store.flush = core.flush
+        _raise_descriptor_limit(config.limits)
+
+        commits.start()
+        stack.callback(commits.close)
+        expiry.start(list(core_store.index))
+        registry.start()
+
+        sock = bind(socket_path)
+        listener = Listener(core, TABLE, sock, loop, log)
+        stack.callback(_unlink_own, socket_path, os.lstat(socket_path).st_ino)
+        stack.callback(listener.close)
+        lock.publish(_holder(me))
+        _guard(core, lock, socket_path, log)
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stopping.set)
+        loop.add_signal_handler(signal.SIGHUP, lambda: log.info("SIGHUP: nothing to reload"))
+        log.info("ready", socket=str(socket_path), epoch=core_store.epoch, revision=core_store.revision)
+        ready()
+        await stopping.wait()
+        log.info("stopping")
+        listener.close()
+        await _drain(core)
+    log.info("stopped", revision=core_store.revision)
+
+
+@contextmanager
+def _open_engine(state: Path, limits: Limits, new_epoch: Callable[[], str]) -> Iterator[SqliteEngine]:
+    window = Window(
+        log_revisions=limits.log_window_revisions,
+        log_bytes=limits.log_window_bytes,
+        request_ids=limits.request_ids_max,
+        request_id_ms=limits.request_id_s * 1000,
+    )
+    engine = SqliteEngine.open(state, window=window, new_epoch=new_epoch)
+    yield engine
+    engine.close()  # not in a finally: after a failure the file is left exactly as it is
+
+
+async def _drain(core: Core) -> None:
+    """Refuse new writes, let what is in flight finish for at most DRAIN_S, then say goodbye."""
+    core.draining = True
+    leaving = CosessionError("cannot go on: the daemon is shutting down; connect again", code="shutting_down")
+    deadline = core.clock.monotonic() + DRAIN_S
+    while core.clock.monotonic() < deadline and core.in_flight:  # noqa: ASYNC110  # a few ms, once in a life
+        await asyncio.sleep(0.002)
+    for conversation in list(core.conversations):
+        conversation.leave(leaving)
+    while core.clock.monotonic() < deadline and core.conversations:  # noqa: ASYNC110
+        await asyncio.sleep(0.002)
+
+
+def _guard(core: Core, lock: InstanceLock, socket_path: Path, log: Any) -> None:
+    """Stop when the lock file or the socket is no longer ours: another daemon may be serving under our name."""
+    inode = os.lstat(socket_path).st_ino
+
+    def look() -> None:
+        try:
+            mine = os.lstat(socket_path).st_ino == inode
+        except OSError:
+            mine = False
+        if mine and lock.still_ours():
+            core.deadlines.after("guard", GUARD_S, look)
+        else:
+            log.error("lost the lock or the socket; stopping", socket=str(socket_path))
+            core.stop()
+
+    core.deadlines.after("guard", GUARD_S, look)
+
+
+def _unlink_own(path: Path, inode: int) -> None:
+    try:
+        if os.lstat(path).st_ino == inode:
+            path.unlink()
+    except OSError:
+        pass  # gone already, which is what was wanted
+
+
+def _holder(me: Identity) -> Holder:
+    return Holder(
+        pid=me.pid,
+        start_time=identity.start_time(me.pid) or 0,
+        boot_id=identity.boot_id(),
+        socket=me.socket,
+        version=me.version,
+        daemon_id=me.daemon_id,
+    )
+
+
+def _secret(directory: int, random_bytes: Callable[[int], bytes]) -> bytes:
+    """The key of all session tokens, made once per state directory, 0600."""
+    try:
+        descriptor = os.open("secret", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+        with os.fdopen(descriptor, "rb") as file:
+            secret = file.read(_SECRET_BYTES)
+        if len(secret) == _SECRET_BYTES:
+            return secret
+    except FileNotFoundError:
+        pass
+    secret = random_bytes(_SECRET_BYTES)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open("secret", flags, 0o600, dir_fd=directory)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(secret)
+    return secret
+
+
+def _raise_descriptor_limit(limits: Limits) -> None:
+    """A socket and a pidfd for each connection, a pidfd for each session, and room."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 4 * limits.connections_max + 256
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
+
+
+def _fail_stop(log: Any, error: StoreBroken) -> NoReturn:
+    """P13: answer nothing more, leave the file as it is, let the next start recover and verify."""
+    log.error("the store failed; stopping at once", reason=str(error))
+    os._exit(EXIT_IO)

@@ -1,0 +1,77 @@
+"""The daemon's log: structlog, readable on a terminal, one JSON object per line otherwise.
+
+Rule: one escape function for everything that came from outside; a log line is always one line. The file that a
+detached daemon writes is bounded: it rotates at LOG_BYTES_MAX and one older file is kept.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any, Final, TextIO
+
+import structlog
+
+LOG_BYTES_MAX: Final = 8 * 1024 * 1024
+_LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+_TEXT_MAX: Final = 2_000
+
+
+def escape(text: str) -> str:
+    """`text` with everything but printable characters as Python escapes, at most 2,000 characters."""
+    if text.isprintable() and len(text) <= _TEXT_MAX:
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:_TEXT_MAX])
+
+
+class RotatingFile:
+    """A text sink that renames itself to NAME.1 when it has grown to LOG_BYTES_MAX."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._open()
+
+    def write(self, text: str) -> int:
+        """Append; rotate first when full."""
+        if self._size > LOG_BYTES_MAX:
+            self._file.close()
+            self._path.replace(f"{self._path}.1")
+            self._open()
+        self._size += len(text)
+        return self._file.write(text)
+
+    def flush(self) -> None:
+        """Hand over to the kernel."""
+        self._file.flush()
+
+    def _open(self) -> None:
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        self._file = os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace")
+        self._size = os.fstat(descriptor).st_size
+
+
+def open_log(*, level: str, file: Path | None) -> Any:
+    """A bound structlog logger: to `file` when given, else to standard error."""
+    sink: TextIO | RotatingFile = RotatingFile(file) if file is not None else sys.stderr
+    readable = file is None and sys.stderr.isatty()
+    renderer: Any = (
+        structlog.dev.ConsoleRenderer(colors="NO_COLOR" not in os.environ)
+        if readable
+        else structlog.processors.JSONRenderer()
+    )
+    return structlog.wrap_logger(
+        structlog.WriteLogger(sink),  # type: ignore[arg-type]  # it writes and flushes, which is all that is used
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _escape_values,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        cache_logger_on_first_use=True,
+    ).bind(pid=os.getpid())
+
+
+def _escape_values(_logger: Any, _method: str, event: Any) -> Any:
+    return {name: escape(value) if isinstance(value, str) else value for name, value in event.items()}

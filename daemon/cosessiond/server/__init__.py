@@ -1,0 +1,1 @@
+"""The socket side of the daemon: `listener` (I/O), `conversation` (one connection, no I/O), `table` and `handlers`."""

@@ -1,0 +1,198 @@
+"""What a store request must be before it is queued: names, sizes, spaces, leases, and who it acts for.
+
+Rule: everything that could be wrong with a write is found here, on the loop, before it takes a place in the queue;
+behind this point only compares can fail.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from math import ceil
+from typing import Final
+
+from msgspec import msgpack
+
+from cosession import values
+from cosession.errors import InvalidRequest, NotAllowed, TooLarge
+from cosession.messages import store as messages
+from cosession.messages.limits import (
+    BATCH_BYTES_MAX,
+    BATCH_COMPARES_MAX,
+    BATCH_WRITES_MAX,
+    PROJECT_BYTES_MAX,
+    REQUEST_ID_BYTES_MAX,
+    SESSION_EPHEMERALS_MAX,
+    TTL_S_MAX,
+)
+from cosession.model import SPACES
+from cosessiond.server.conversation import Call
+from cosessiond.server.core import Core
+from cosessiond.sessions.records import record_id
+from cosessiond.store.engine import Compare, Delete, EntryCompare, EntryId, Merge, Origin, Put, RangeCompare, Write
+
+WriteRequest = messages.Put | messages.Delete | messages.Merge | messages.Txn
+
+_encode = msgpack.Encoder().encode
+_CONTROL: Final = frozenset(map(chr, (*range(32), 127)))
+
+
+def readable(core: Core, space: str, project: str, key: str) -> EntryId:
+    """The id of an entry that may be read. Raises InvalidRequest or TooLarge."""
+    if space not in SPACES:
+        raise InvalidRequest(f"cannot use space {space!r}: there are {', '.join(SPACES)}")
+    check_project(project)
+    size = len(key.encode())
+    if size == 0:
+        raise InvalidRequest("cannot use an empty key; name it")
+    if size > core.limits.key_bytes_max:
+        limit = core.limits.key_bytes_max
+        raise TooLarge(
+            f"cannot use a key of {size} bytes: the limit is {limit}; shorten it", data={"size": size, "limit": limit}
+        )
+    if not _CONTROL.isdisjoint(key):
+        raise InvalidRequest("cannot use a key with control characters; choose printable ones")
+    return space, project, key
+
+
+def check_project(project: str) -> None:
+    """Raises InvalidRequest or TooLarge."""
+    size = len(project.encode())
+    if not 0 < size <= PROJECT_BYTES_MAX:
+        raise TooLarge(
+            f"cannot use a project of {size} bytes: 1 to {PROJECT_BYTES_MAX}; use the git common directory or 'global'",
+            data={"size": size, "limit": PROJECT_BYTES_MAX},
+        )
+    if not _CONTROL.isdisjoint(project):
+        raise InvalidRequest("cannot use a project with control characters")
+
+
+def writable(core: Core, space: str, project: str, key: str) -> EntryId:
+    """The id of an entry that users may write."""
+    if space != "context":
+        raise NotAllowed(f"cannot write to {space!r}: it is written by its own operations only; use space 'context'")
+    return readable(core, space, project, key)
+
+
+def origin(core: Core, call: Call, request: WriteRequest) -> Origin:
+    """The origin of a write: the session the caller acts for, and the identity of the request."""
+    request_id = request.request_id
+    if len(request_id.encode()) > REQUEST_ID_BYTES_MAX or not _CONTROL.isdisjoint(request_id):
+        raise InvalidRequest(f"cannot use that request_id: at most {REQUEST_ID_BYTES_MAX} printable bytes")
+    digest = blake2b(request.method.encode() + _encode(request), digest_size=16).digest() if request_id else b""
+    acting = acting_session(core, call, request.session)
+    instance = f"{call.peer.pid}@{call.peer.start_time}" if call.peer is not None else ""
+    return core.store.origin(request.method, acting, request_id=request_id, request_hash=digest, instance=instance)
+
+
+def acting_session(core: Core, call: Call, named: str) -> str:
+    """The session a caller acts for, "" for nobody: the one it names, the only one its connection registered, or the
+    only one that its process or an ancestor belongs to.
+
+    Raises NotAllowed for one that is not the caller's, not_found and session_ended.
+    """
+    if named:
+        if named not in call.sessions:
+            core.registry.require_may_act(call.ancestry(), named)
+        core.registry.require_live(named)
+        return named
+    own = call.sessions or core.registry.sessions_of(call.ancestry)
+    if len(own) != 1:
+        return ""  # nobody, or no telling which: a write is then anonymous, as DESIGN 5 has it
+    (session,) = own
+    return session
+
+
+def put(
+    core: Core, id: EntryId, raw: bytes, *, ttl_s: float, ephemeral: bool, session: str
+) -> tuple[Put, list[Compare]]:
+    """A put and the compare its lease needs: an ephemeral entry is written only while its session lives."""
+    value = values.admit(raw, bytes_max=core.limits.value_bytes_max)
+    if not 0 <= ttl_s <= TTL_S_MAX:
+        raise InvalidRequest(f"cannot use ttl_s {ttl_s}: 0 (none) to {TTL_S_MAX} seconds")
+    if not ephemeral:
+        return Put(id, value, ceil(ttl_s * 1000)), []  # rounded up: a lease never ends early
+    if ttl_s:
+        raise InvalidRequest("cannot use both ttl_s and ephemeral; choose one")
+    if not session:
+        raise NotAllowed("cannot put an ephemeral entry for nobody; register a session first, or name one of yours")
+    owned = core.store.owned(session)
+    if len(owned) >= SESSION_EPHEMERALS_MAX and id not in owned:
+        core.metrics.hit("session_ephemerals")
+        raise InvalidRequest(
+            f"cannot put: session {session} owns {SESSION_EPHEMERALS_MAX} ephemeral entries; delete one or use ttl_s",
+            code="overloaded",
+        )
+    core.registry.require_live(session)
+    record = core.store.get(record_id(session))
+    assert record is not None, "a live session has a record"
+    return Put(id, value, 0, session), [EntryCompare(record_id(session), "mod_revision", record.mod_revision)]
+
+
+def txn_writes(
+    core: Core, request: messages.Txn, writes: list[messages.TxnWrite], session: str
+) -> tuple[list[Write], list[Compare]]:
+    """One branch of a transaction. Raises InvalidRequest when a key is written twice or there are too many."""
+    if len(writes) > BATCH_WRITES_MAX:
+        raise TooLarge(
+            f"cannot write {len(writes)} entries at once: the limit is {BATCH_WRITES_MAX}; use several transactions",
+            data={"size": len(writes), "limit": BATCH_WRITES_MAX},
+        )
+    found: list[Write] = []
+    guards: list[Compare] = []
+    for write in writes:
+        id = writable(core, request.space, request.project, write.key)
+        if isinstance(write, messages.TxnPut):
+            mine, guard = put(
+                core, id, bytes(write.value), ttl_s=write.ttl_s, ephemeral=write.ephemeral, session=session
+            )
+            found.append(mine)
+            guards += guard
+        elif isinstance(write, messages.TxnMerge):
+            found.append(Merge(id, merge_patch(core, bytes(write.patch))))
+        else:
+            found.append(Delete(id))
+    ids = [write.id for write in found]
+    if len(set(ids)) != len(ids):
+        raise InvalidRequest("cannot write a key twice in one transaction; combine the writes")
+    if sum(len(getattr(write, "value", getattr(write, "patch", b""))) for write in found) > BATCH_BYTES_MAX:
+        raise TooLarge(
+            f"cannot write more than {BATCH_BYTES_MAX} bytes at once; use several transactions",
+            data={"limit": BATCH_BYTES_MAX},
+        )
+    return found, guards[:1]
+
+
+def merge_patch(core: Core, raw: bytes) -> bytes:
+    """A canonical merge patch."""
+    return values.admit(raw, what="patch", bytes_max=core.limits.value_bytes_max)
+
+
+def txn_compares(core: Core, request: messages.Txn) -> list[Compare]:
+    """The compares of a transaction, in order."""
+    if len(request.compares) > BATCH_COMPARES_MAX:
+        raise TooLarge(
+            f"cannot compare {len(request.compares)} things at once: the limit is {BATCH_COMPARES_MAX}",
+            data={"size": len(request.compares), "limit": BATCH_COMPARES_MAX},
+        )
+    found: list[Compare] = []
+    for compare in request.compares:
+        if isinstance(compare, messages.CompareEntry):
+            id = readable(core, request.space, request.project, compare.key)
+            found.append(EntryCompare(id, compare.field, compare.value))
+        else:
+            check_project(request.project)
+            found.append(RangeCompare(request.space, request.project, compare.prefix, compare.max_mod_revision))
+    return found
+
+
+def check_place(core: Core, space: str, project: str, prefix: str) -> None:
+    """Where a range or a watch looks. Raises InvalidRequest or TooLarge."""
+    if space not in SPACES:
+        raise InvalidRequest(f"cannot use space {space!r}: there are {', '.join(SPACES)}")
+    check_project(project)
+    size = len(prefix.encode())
+    if size > core.limits.key_bytes_max:
+        limit = core.limits.key_bytes_max
+        raise TooLarge(
+            f"cannot use a prefix of {size} bytes: the limit is {limit}", data={"size": size, "limit": limit}
+        )

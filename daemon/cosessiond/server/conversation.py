@@ -1,0 +1,290 @@
+"""One connection, without I/O: frames become calls, calls find their row, answers and events become bytes.
+
+Rule: reading pauses when too much is in flight or unsent, so that no peer can make the daemon hold more than its
+share; nothing a peer sends leaves this module as anything but an answer or a close.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Protocol
+
+from cosession import wire
+from cosession.errors import CosessionError, InvalidRequest, Overloaded
+from cosession.messages import Reply
+from cosession.protocol import ServerConnection
+from cosessiond.server.core import Core
+from cosessiond.server.table import Access, Operation
+from cosessiond.sessions.identity import Peer, ProcessRef, ancestry
+from cosessiond.store.watch import Watcher
+
+#: Unsent bytes above which a connection is not read and its watches lag.
+HIGH_WATER_BYTES: Final = 1024 * 1024
+
+
+class Transport(Protocol):
+    """What moves the bytes."""
+
+    def send(self, data: bytes) -> None:
+        """Send or buffer."""
+        ...
+
+    def unsent(self) -> int:
+        """Bytes buffered."""
+        ...
+
+    def pause(self, *, paused: bool) -> None:
+        """Stop or go on reading."""
+        ...
+
+    def close(self) -> None:
+        """Close after what is buffered has gone."""
+        ...
+
+    def abort(self) -> None:
+        """Close at once."""
+        ...
+
+
+class Call:
+    """One call while it is being answered. A handler answers exactly once, now or later."""
+
+    __slots__ = ("_call", "conversation")
+
+    def __init__(self, conversation: Conversation, call: wire.Call) -> None:
+        self.conversation = conversation
+        self._call = call
+
+    @property
+    def peer(self) -> Peer | None:
+        """Who is connected."""
+        return self.conversation.peer
+
+    @property
+    def sessions(self) -> set[str]:
+        """The sessions that this connection registered."""
+        return self.conversation.sessions
+
+    def ancestry(self) -> tuple[ProcessRef, ...]:
+        """The peer and its ancestors, looked up once per connection."""
+        return self.conversation.ancestry()
+
+    def reply(self, reply: Reply) -> None:
+        """Answer."""
+        self.conversation.answer(self._call, reply)
+
+    def fail(self, error: CosessionError) -> None:
+        """Answer with an error."""
+        self.conversation.answer(self._call, error)
+
+
+class Conversation:
+    """The daemon's side of one connection; also the sink of its watches."""
+
+    def __init__(self, core: Core, table: Mapping[str, Operation], transport: Transport, peer: Peer | None) -> None:
+        self._core = core
+        self._table = table
+        self._transport = transport
+        self._protocol = ServerConnection(core.limits)
+        self.peer = peer
+        self.sessions: set[str] = set()
+        self.watches: dict[int, Watcher] = {}
+        self.client = ""
+        self.calls = 0
+        self.opened_s = core.clock.monotonic()
+        self._ancestry: tuple[ProcessRef, ...] | None = None
+        self._next_watch = 1
+        self._pending_bytes = 0
+        self._soiled = False
+        self._paused = False
+        self._eof = False
+        self._closed = False
+        core.conversations.add(self)
+
+    # -- from the transport ----------------------------------------------------------------------------------------
+
+    def received(self, data: bytes | memoryview) -> None:
+        """Bytes arrived."""
+        self._protocol.receive_data(data)
+        self._process()
+        self._core.flush()
+
+    def received_eof(self) -> None:
+        """The peer sends no more; what is in flight is still answered."""
+        self._protocol.receive_eof()
+        self._eof = True
+        self._process()
+        self._core.flush()
+        self._close_when_done()
+
+    def drained(self) -> None:
+        """The transport's buffer has room again."""
+        self._core.watches.drained(self)
+        self._process()
+        self._core.flush()
+
+    def closed(self) -> None:
+        """The connection is gone."""
+        self._closed = True
+        self._core.conversations.discard(self)
+        self._core.deadlines.cancel(("frame", self))
+        self._core.watches.close_sink(self)
+        self.watches.clear()
+        self._core.registry.disconnected(self.sessions)
+        if self.peer is not None:
+            self.peer.close()
+
+    # -- the way of a call -----------------------------------------------------------------------------------------
+
+    def _process(self) -> None:
+        core = self._core
+        protocol = self._protocol
+        while not self._closed:
+            if protocol.in_flight >= core.limits.in_flight_max or self._unsent() >= HIGH_WATER_BYTES:
+                self._pause(paused=True)
+                return
+            call = protocol.next_call(core.store.revision)
+            if call is None:
+                break
+            self.calls += 1
+            self._dispatch(call)
+        self._pause(paused=False)
+        self._soil()
+        if protocol.has_partial_frame:
+            if core.deadlines.when(("frame", self)) is None:
+                core.deadlines.after(("frame", self), core.limits.frame_finish_s, self._frame_too_slow)
+        else:
+            core.deadlines.cancel(("frame", self))
+
+    def _dispatch(self, call: wire.Call) -> None:
+        operation = self._table.get(call.method)
+        mine = Call(self, call)
+        try:
+            if operation is None:
+                raise InvalidRequest(
+                    f"cannot call {call.method!r}: no such method; see client/PROTOCOL.md", code="unknown_method"
+                )
+            if operation.row.access is Access.WRITE:
+                self._admit_write()
+            request = wire.decode_params(operation.decoder, call.params)
+            reply = operation.row.run(self._core, mine, request)
+        except CosessionError as error:
+            self.answer(call, error)
+            return
+        if reply is not None:
+            self.answer(call, reply)
+
+    def _admit_write(self) -> None:
+        if self._core.draining:
+            raise CosessionError("cannot write: the daemon is shutting down; connect again", code="shutting_down")
+        if self._core.read_only:
+            raise CosessionError(f"cannot write: {self._core.read_only}", code="read_only")
+
+    def answer(self, call: wire.Call, result: Reply | CosessionError) -> None:
+        """Queue the answer of a call; sent with the next flush."""
+        if self._closed:
+            return
+        if isinstance(result, CosessionError):
+            self._core.metrics.count(f"error.{result.code}")
+            self._protocol.fail(call, result, self._core.store.revision)
+        else:
+            self._protocol.reply(call, result)
+        self._soil()
+
+    # -- the sink of watches ---------------------------------------------------------------------------------------
+
+    @property
+    def ready(self) -> bool:
+        """See `store.watch.Sink`."""
+        return not self._closed and self._unsent() < HIGH_WATER_BYTES
+
+    def event(self, watch: int, body: bytes) -> None:
+        """See `store.watch.Sink`."""
+        if not self._closed:
+            self._pending_bytes += self._protocol.event(watch, body)
+            self._soil()
+
+    def ended(self, watch: int) -> None:
+        """See `store.watch.Sink`."""
+        self.watches.pop(watch, None)
+
+    def new_watch_id(self) -> int:
+        """The number of the next watch of this connection. Raises Overloaded at the limit."""
+        if len(self.watches) >= self._core.limits.watches_max:
+            self._core.metrics.hit("watches")
+            raise Overloaded(
+                f"cannot watch: this connection has {self._core.limits.watches_max} watches; end one or connect again"
+            )
+        id = self._next_watch
+        self._next_watch += 1
+        return id
+
+    # -- sending ---------------------------------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """One write of everything queued; then read on if that was waiting for this."""
+        self._soiled = False
+        if self._closed:
+            return
+        data = self._protocol.data_to_send()
+        self._pending_bytes = 0
+        if data:
+            self._transport.send(data)
+        if self._protocol.closing:
+            self._transport.close()
+            return
+        if self._transport.unsent() > self._core.limits.unsent_bytes_max:
+            self._core.metrics.hit("unsent_bytes")
+            self._transport.abort()
+            return
+        if self._paused and not self._closed:
+            self._process()
+        self._close_when_done()
+
+    def leave(self, error: CosessionError) -> None:
+        """Tell the peer that the daemon is going, and close after that."""
+        self._protocol.goodbye(error, self._core.store.revision)
+        self.flush()
+        self._transport.close()
+
+    def refuse(self, error: CosessionError) -> None:
+        """Say why and close."""
+        self._protocol.close_with(error, self._core.store.revision)
+        self.flush()
+
+    def ancestry(self) -> tuple[ProcessRef, ...]:
+        """The peer and its ancestors, nearest first; empty when the peer is not known."""
+        if self._ancestry is None:
+            self._ancestry = ancestry(self.peer.pid) if self.peer is not None and self.peer.start_time else ()
+        return self._ancestry
+
+    @property
+    def in_flight(self) -> int:
+        """Calls not answered yet."""
+        return self._protocol.in_flight
+
+    def _unsent(self) -> int:
+        return self._pending_bytes + self._transport.unsent()
+
+    def _soil(self) -> None:
+        if not self._soiled:
+            self._soiled = True
+            self._core.soil(self)
+
+    def _pause(self, *, paused: bool) -> None:
+        if paused != self._paused:
+            self._paused = paused
+            self._transport.pause(paused=paused)
+
+    def _close_when_done(self) -> None:
+        if self._eof and not self._closed and not self._paused and self._protocol.in_flight == 0 and not self.watches:
+            self._transport.close()
+
+    def _frame_too_slow(self) -> None:
+        self._core.metrics.hit("frame_finish")
+        self.refuse(
+            CosessionError(
+                f"cannot wait: a frame was not finished within {self._core.limits.frame_finish_s:g} s; send it whole",
+                code="timed_out",
+            )
+        )

@@ -1,0 +1,80 @@
+"""The core: everything one daemon owns in memory, in one place for handlers to reach.
+
+Rule: no sockets, no event loop, no process state. The app builds it around asyncio, the simulation around its own loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from cosession.messages.limits import Limits
+from cosessiond.clock import Clock
+from cosessiond.metrics import Metrics
+from cosessiond.sessions.registry import Registry
+from cosessiond.store.leases import Deadlines
+from cosessiond.store.revisions import Store
+from cosessiond.store.watch import WatchHub
+
+if TYPE_CHECKING:
+    from cosessiond.server.conversation import Conversation
+
+
+class Identity(Struct, frozen=True, kw_only=True):
+    """Who this daemon is; what `hello`, `ping` and `status` tell."""
+
+    daemon_id: str
+    pid: int
+    version: str
+    socket: str
+    state_directory: str
+    started_s: float
+
+
+class Core:
+    """Store, watches, sessions and the connections that use them."""
+
+    def __init__(
+        self,
+        *,
+        identity: Identity,
+        store: Store,
+        watches: WatchHub,
+        registry: Registry,
+        deadlines: Deadlines,
+        clock: Clock,
+        limits: Limits,
+        metrics: Metrics,
+        stop: Callable[[], None],
+    ) -> None:
+        self.identity = identity
+        self.store = store
+        self.watches = watches
+        self.registry = registry
+        self.deadlines = deadlines
+        self.clock = clock
+        self.limits = limits
+        self.metrics = metrics
+        self.stop = stop
+        self.read_only = ""
+        self.draining = False
+        self.conversations: set[Conversation] = set()
+        self._dirty: list[Conversation] = []
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether anything is waiting for an answer or a commit."""
+        return self.store.queued > 0 or any(conversation.in_flight for conversation in self.conversations)
+
+    def soil(self, conversation: Conversation) -> None:
+        """Remember that a conversation has something to send; it is sent once per tick, in `flush`."""
+        self._dirty.append(conversation)
+
+    def flush(self) -> None:
+        """Send what has gathered, one write per connection, and let those read on that waited."""
+        while self._dirty:
+            dirty, self._dirty = self._dirty, []
+            for conversation in dirty:
+                conversation.flush()

@@ -1,0 +1,1 @@
+"""What each method does, by subject; every module exports its `ROWS` of the operation table."""

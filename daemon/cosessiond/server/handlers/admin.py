@@ -1,0 +1,88 @@
+"""hello, ping, status, stop: answered from memory, at once."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from cosession.errors import CosessionError
+from cosession.messages import admin
+from cosession.messages.limits import PROTOCOL_OLDEST, PROTOCOL_VERSION
+from cosessiond.server.conversation import Call
+from cosessiond.server.core import Core
+from cosessiond.server.table import Access, Row
+
+
+def hello(core: Core, call: Call, request: admin.Hello) -> admin.HelloReply:
+    """Agree on a protocol; refuse a client that remembers more of this epoch than there is."""
+    me, store = core.identity, core.store
+    protocol = min(request.protocol_max, PROTOCOL_VERSION)
+    if protocol < max(request.protocol_min, PROTOCOL_OLDEST):
+        raise CosessionError(
+            f"cannot speak protocol {request.protocol_min} to {request.protocol_max}: this daemon ({me.version}) "
+            f"speaks {PROTOCOL_OLDEST} to {PROTOCOL_VERSION}; run `cosession restart` after an upgrade",
+            code="incompatible",
+            data={"version": me.version, "protocol": PROTOCOL_VERSION},
+        )
+    if request.epoch == store.epoch and request.seen_revision > store.revision:
+        raise CosessionError(
+            f"cannot go on: this client has seen revision {request.seen_revision}, the store ends at {store.revision}; "
+            "acknowledged writes are missing, restore a backup",
+            code="damaged",
+            data={"seen_revision": request.seen_revision},
+        )
+    call.conversation.client = f"{request.client[:64]}/{request.version[:32]}"
+    return admin.HelloReply(
+        revision=store.revision,
+        version=me.version,
+        protocol=protocol,
+        daemon_id=me.daemon_id,
+        pid=me.pid,
+        state_directory=me.state_directory,
+        epoch=store.epoch,
+        limits=core.limits,
+    )
+
+
+def ping(core: Core, _call: Call, _request: admin.Ping) -> admin.PingReply:
+    """The shortest answer."""
+    me = core.identity
+    return admin.PingReply(revision=core.store.revision, pid=me.pid, version=me.version, epoch=core.store.epoch)
+
+
+def status(core: Core, _call: Call, _request: admin.Status) -> admin.StatusReply:
+    """The daemon on one page."""
+    me, store = core.identity, core.store
+    return admin.StatusReply(
+        revision=store.revision,
+        pid=me.pid,
+        version=me.version,
+        daemon_id=me.daemon_id,
+        socket=me.socket,
+        state_directory=me.state_directory,
+        engine=store.engine_name,
+        epoch=store.epoch,
+        compact_revision=store.compact_revision,
+        uptime_s=round(core.clock.monotonic() - me.started_s, 3),
+        entries=len(store.index),
+        live_bytes=store.index.live_bytes,
+        sessions=core.registry.live_count,
+        connections=len(core.conversations),
+        watches=len(core.watches),
+        read_only=core.read_only,
+        counters=core.metrics.snapshot(),
+    )
+
+
+def stop(core: Core, call: Call, _request: admin.Stop) -> None:
+    """Answer first, then drain: the answer belongs to what is in flight."""
+    call.reply(admin.StopReply(revision=core.store.revision, pid=core.identity.pid))
+    core.flush()
+    core.stop()
+
+
+ROWS: Final = (
+    Row(admin.Hello, Access.ADMIN, hello),
+    Row(admin.Ping, Access.ADMIN, ping),
+    Row(admin.Status, Access.ADMIN, status),
+    Row(admin.Stop, Access.ADMIN, stop),
+)

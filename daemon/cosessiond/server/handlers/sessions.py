@@ -1,0 +1,95 @@
+"""session.register, heartbeat, close, list, explain: from a request to the registry and back.
+
+Rule: here a request is tied to its caller, by the kernel's word or by the session token; what it does is the
+registry's.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+from cosession.errors import CosessionError
+from cosession.messages import sessions as messages
+from cosession.model import Session
+from cosessiond.server.conversation import Call
+from cosessiond.server.core import Core
+from cosessiond.server.table import Access, Row
+from cosessiond.sessions.admission import instance_for
+
+
+def register(core: Core, call: Call, request: messages.Register) -> None:
+    """Begin a session, join it or come back to it; the connection acts for it from then on."""
+    instance = instance_for(request.pid, call.peer, call.ancestry())
+
+    def done(outcome: Session | CosessionError) -> None:
+        if isinstance(outcome, CosessionError):
+            call.fail(outcome)
+            return
+        call.sessions.add(outcome.id)
+        token = core.registry.session_token(outcome.id)
+        call.reply(messages.RegisterReply(revision=core.store.revision, session=outcome, session_token=token))
+
+    core.registry.register(request, instance, done, may_replace=partial(_require, core, call, token=""))
+
+
+def heartbeat(core: Core, call: Call, request: messages.Heartbeat) -> None:
+    """A sign of life, answered at once unless it wakes a suspect session."""
+    _require(core, call, request.session, token=request.session_token)
+
+    def done(outcome: Session | CosessionError) -> None:
+        if isinstance(outcome, CosessionError):
+            call.fail(outcome)
+        else:
+            call.reply(messages.HeartbeatReply(revision=core.store.revision, state=outcome.state))
+
+    core.registry.heartbeat(request.session, done)
+
+
+def close(core: Core, call: Call, request: messages.Close) -> None:
+    """The orderly end of a session."""
+    _require(core, call, request.session, token=request.session_token)
+
+    def done(outcome: Session | CosessionError) -> None:
+        if isinstance(outcome, CosessionError):
+            call.fail(outcome)
+        else:
+            call.reply(messages.CloseReply(revision=core.store.revision, session=outcome))
+
+    core.registry.close(request.session, request.reason, done)
+
+
+def list_(core: Core, _call: Call, request: messages.List) -> messages.ListReply:
+    """The sessions, newest first."""
+    found = core.registry.list(ended=request.all, project=request.project, limit=request.limit)
+    return messages.ListReply(revision=core.store.revision, sessions=found)
+
+
+def explain(core: Core, _call: Call, request: messages.Explain) -> messages.ExplainReply:
+    """Why a session is in its state."""
+    found = core.registry.explain(request.session)
+    return messages.ExplainReply(
+        revision=core.store.revision,
+        session=found.session,
+        layers=list(found.layers),
+        liveness=found.verdict.liveness,
+        ending=found.verdict.ending,
+        recoverability=found.verdict.recoverability,
+        rule=found.verdict.rule,
+        silent_s=round(found.silent_s, 3),
+    )
+
+
+def _require(core: Core, call: Call, id: str, *, token: str) -> None:
+    """Raises NotAllowed unless the caller may act for session `id`; not_found when there is none."""
+    if id not in call.sessions:
+        core.registry.require_may_act(call.ancestry(), id, token)
+
+
+ROWS: Final = (
+    Row(messages.Register, Access.WRITE, register),
+    Row(messages.Heartbeat, Access.WRITE, heartbeat),
+    Row(messages.Close, Access.WRITE, close),
+    Row(messages.List, Access.READ, list_),
+    Row(messages.Explain, Access.READ, explain),
+)

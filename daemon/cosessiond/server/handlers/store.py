@@ -1,0 +1,315 @@
+"""get, range, put, delete, merge, txn, history: from a request to a batch, and from an outcome to a reply."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from msgspec import UNSET, Raw, UnsetType, structs
+
+from cosession import model
+from cosession.errors import Compacted, CosessionError, InvalidRequest, Overloaded
+from cosession.messages import Reply
+from cosession.messages import store as messages
+from cosession.messages.limits import DECIDE_ATTEMPTS_MAX, RANGE_BYTES_MAX, RANGE_ENTRIES_MAX, VERSIONS_KEPT
+from cosessiond.server import admission
+from cosessiond.server.conversation import Call
+from cosessiond.server.core import Core
+from cosessiond.server.table import Access, Row
+from cosessiond.store.engine import (
+    Applied,
+    Batch,
+    Committed,
+    Compare,
+    Conflicted,
+    Delete,
+    Entry,
+    EntryCompare,
+    EntryId,
+    Merge,
+    Outcome,
+    Page,
+    Refused,
+    VersionRow,
+)
+from cosessiond.store.revisions import conflict_of
+from cosessiond.store.watch import public_entry
+
+#: A batch and how many of its first compares are the daemon's own guards, whose failure means: decide again.
+Decided = tuple[Batch, int]
+#: Entries of the past that one slice of the store's thread looks up.
+READ_ROWS: Final = 256
+
+
+def get(core: Core, call: Call, request: messages.Get) -> messages.GetReply | None:
+    """One entry, from memory; at a revision, from the log."""
+    id = admission.readable(core, request.space, request.project, request.key)
+    if not request.at_revision:
+        return messages.GetReply(revision=core.store.revision, entry=_public(core.store.get(id)))
+    revision = _past(core, request.at_revision)
+
+    def done(found: Entry | Compacted | None) -> None:
+        if isinstance(found, Compacted):
+            call.fail(found)
+        else:
+            call.reply(messages.GetReply(revision=core.store.revision, entry=_public(found)))
+
+    core.store.read(lambda engine: engine.entry_at(id, revision), done)
+    return None
+
+
+def range_(core: Core, call: Call, request: messages.Range) -> messages.RangeReply | None:
+    """A page in key order, from memory; at a revision, from the log."""
+    if not 1 <= request.limit <= RANGE_ENTRIES_MAX:
+        raise InvalidRequest(f"cannot use limit {request.limit}: 1 to {RANGE_ENTRIES_MAX}; ask for several pages")
+    admission.check_place(core, request.space, request.project, request.prefix)
+    store = core.store
+    if not request.at_revision or request.at_revision == store.revision:
+        page = _page(store.scan(request.space, request.project, request.prefix, request.after), request)
+        return messages.RangeReply(revision=store.revision, read_revision=store.revision, entries=page[0], more=page[1])
+    _range_at(core, call, request, _past(core, request.at_revision))
+    return None
+
+
+def _range_at(core: Core, call: Call, request: messages.Range, revision: int) -> None:
+    """A page of the past, gathered in slices so that no commit waits long behind it."""
+    store = core.store
+    gathered: list[Entry] = []
+
+    def look(after: str) -> None:
+        limit = min(READ_ROWS, request.limit + 1 - len(gathered))
+        place = (request.space, request.project)
+        store.read(
+            lambda engine: engine.range_at(*place, prefix=request.prefix, after=after, limit=limit, revision=revision),
+            done,
+        )
+
+    def done(found: Page | Compacted) -> None:
+        if isinstance(found, Compacted):
+            call.fail(found)
+            return
+        gathered.extend(found.entries)
+        if found.more and len(gathered) <= request.limit and sum(len(e.value) for e in gathered) <= RANGE_BYTES_MAX:
+            look(gathered[-1].id[2])
+            return
+        entries, more = _page(gathered, request)
+        call.reply(
+            messages.RangeReply(
+                revision=store.revision, read_revision=revision, entries=entries, more=more or found.more
+            )
+        )
+
+    look(request.after)
+
+
+def put(core: Core, call: Call, request: messages.Put) -> None:
+    """One entry written."""
+    id = admission.writable(core, request.space, request.project, request.key)
+    origin = admission.origin(core, call, request)
+
+    def decide() -> Decided:
+        write, guards = admission.put(
+            core, id, bytes(request.value), ttl_s=request.ttl_s, ephemeral=request.ephemeral, session=origin.session
+        )
+        compares = [*guards, *_expected(id, request.expect_revision)]
+        return core.store.batch(origin, compares, [write]), len(guards)
+
+    def answer(outcome: Committed) -> Reply:
+        written = _written(outcome)[0]
+        return messages.PutReply(revision=core.store.revision, written=written, repeated=outcome.repeated)
+
+    _commit(core, call, decide, answer)
+
+
+def delete(core: Core, call: Call, request: messages.Delete) -> None:
+    """One entry deleted; an absent one stays absent."""
+    id = admission.writable(core, request.space, request.project, request.key)
+    origin = admission.origin(core, call, request)
+    compares = _expected(id, request.expect_revision)
+
+    def answer(outcome: Committed) -> Reply:
+        written = _written(outcome)
+        return messages.DeleteReply(
+            revision=core.store.revision, written=written[0] if written else None, repeated=outcome.repeated
+        )
+
+    _commit(core, call, lambda: (core.store.batch(origin, compares, [Delete(id)]), 0), answer)
+
+
+def merge(core: Core, call: Call, request: messages.Merge) -> None:
+    """A merge patch, evaluated at apply: the order of commits is the order of patches."""
+    id = admission.writable(core, request.space, request.project, request.key)
+    origin = admission.origin(core, call, request)
+    write = Merge(id, admission.merge_patch(core, bytes(request.patch)))
+    compares = _expected(id, request.expect_revision)
+
+    def answer(outcome: Committed) -> Reply:
+        value = outcome.changes[0].value
+        return messages.MergeReply(
+            revision=core.store.revision,
+            written=_written(outcome)[0],
+            value=Raw(value) if value else None,
+            repeated=outcome.repeated,
+        )
+
+    _commit(core, call, lambda: (core.store.batch(origin, compares, [write]), 0), answer)
+
+
+def txn(core: Core, call: Call, request: messages.Txn) -> None:
+    """Compares and writes as one batch."""
+    origin = admission.origin(core, call, request)
+
+    def decide() -> Decided:
+        then, guards = admission.txn_writes(core, request, request.then, origin.session)
+        otherwise, more = admission.txn_writes(core, request, request.otherwise, origin.session)
+        guards = guards or more
+        if guards and otherwise:
+            raise InvalidRequest("cannot put ephemeral entries in a transaction with `else`; use two transactions")
+        compares = [*guards, *admission.txn_compares(core, request)]
+        return core.store.batch(origin, compares, then, otherwise), len(guards)
+
+    def answer(outcome: Committed) -> Reply:
+        return messages.TxnReply(
+            revision=core.store.revision,
+            succeeded=outcome.succeeded,
+            txn_revision=outcome.revision if outcome.changes else 0,
+            written=_written(outcome),
+            repeated=outcome.repeated,
+        )
+
+    _commit(core, call, decide, answer)
+
+
+def history(core: Core, call: Call, request: messages.History) -> None:
+    """The kept versions of an entry, newest first, as many as fit a page."""
+    id = admission.readable(core, request.space, request.project, request.key)
+    if not 1 <= request.limit <= VERSIONS_KEPT:
+        raise InvalidRequest(f"cannot use limit {request.limit}: 1 to {VERSIONS_KEPT}, the number of versions kept")
+
+    def done(found: list[VersionRow] | Compacted) -> None:
+        assert not isinstance(found, Compacted), "history is not bounded by the window"
+        versions: list[model.Version] = []
+        size = 0
+        for row in found[: request.limit]:
+            size += len(row.value)
+            if versions and size > RANGE_BYTES_MAX:
+                break
+            versions.append(_version(row))
+        more = len(versions) < len(found)
+        call.reply(messages.HistoryReply(revision=core.store.revision, versions=versions, more=more))
+
+    core.store.read(lambda engine: engine.history(id, request.limit + 1, request.before_revision), done)
+
+
+def _commit(core: Core, call: Call, decide: Callable[[], Decided], answer: Callable[[Committed], Reply]) -> None:
+    """Submit what `decide` says, again when one of its guards failed; answer the outcome."""
+
+    def attempt(left: int) -> None:
+        batch, guards = decide()
+
+        def settle(outcome: Outcome) -> None:
+            if isinstance(outcome, Committed):
+                call.reply(answer(outcome))
+            elif isinstance(outcome, Refused):
+                call.fail(CosessionError(outcome.message, code=outcome.code))
+            elif outcome.compare >= guards:
+                call.fail(_conflict(outcome, guards))
+            elif left > 1:
+                again(left - 1)
+            else:
+                call.fail(Overloaded("cannot write: the session kept changing meanwhile; try again in a moment"))
+
+        core.store.submit(batch, settle)
+
+    def again(left: int) -> None:
+        try:
+            attempt(left)
+        except CosessionError as error:
+            call.fail(error)
+
+    attempt(DECIDE_ATTEMPTS_MAX)
+
+
+def _conflict(outcome: Conflicted, guards: int) -> CosessionError:
+    shifted = structs.replace(outcome, compare=outcome.compare - guards)
+    return conflict_of(shifted, _public)
+
+
+def _past(core: Core, revision: int) -> int:
+    """A revision to read at. Raises future_revision; what is below the window is found out by the engine."""
+    if revision < 0:
+        raise InvalidRequest(f"cannot read at revision {revision}: revisions are positive")
+    if revision > core.store.revision:
+        raise CosessionError(
+            f"cannot read at revision {revision}: the store is at {core.store.revision}",
+            code="future_revision",
+            data={"revision": core.store.revision},
+        )
+    return revision
+
+
+def _expected(id: EntryId, revision: int | UnsetType) -> list[Compare]:
+    if revision is UNSET:
+        return []
+    assert isinstance(revision, int)
+    return [EntryCompare(id, "mod_revision", revision)]
+
+
+def _public(entry: Entry | None) -> Any:
+    return public_entry(entry) if entry is not None else None
+
+
+def _page(entries: Iterable[Entry], request: messages.Range) -> tuple[list[model.Entry], bool]:
+    """Entries up to the page's bounds, and whether some were left."""
+    page: list[model.Entry] = []
+    size = 0
+    for entry in entries:
+        size += len(entry.id[2].encode()) + 160 + (0 if request.keys_only else len(entry.value))
+        if len(page) == request.limit or (page and size > RANGE_BYTES_MAX):
+            return page, True
+        shown = public_entry(entry)
+        page.append(structs.replace(shown, value=None) if request.keys_only else shown)
+    return page, False
+
+
+def _written(outcome: Committed) -> list[model.Written]:
+    return [_one_written(change, outcome) for change in outcome.changes]
+
+
+def _one_written(change: Applied, outcome: Committed) -> model.Written:
+    return model.Written(
+        kind=change.kind,
+        key=change.id[2],
+        version=change.version,
+        create_revision=change.create_revision,
+        mod_revision=outcome.revision,
+        session=outcome.origin.session,
+        time=outcome.time_ms / 1000,
+        replaced_revision=change.replaced_revision,
+        replaced_session=change.replaced_session,
+    )
+
+
+def _version(row: VersionRow) -> model.Version:
+    return model.Version(
+        kind=row.kind,
+        value=Raw(row.value) if row.kind == "put" else None,
+        version=row.version,
+        create_revision=row.create_revision,
+        mod_revision=row.mod_revision,
+        session=row.origin.session,
+        operation=row.origin.operation,
+        request_id=row.origin.request_id,
+        time=row.time_ms / 1000,
+    )
+
+
+ROWS: Final = (
+    Row(messages.Get, Access.READ, get),
+    Row(messages.Range, Access.READ, range_),
+    Row(messages.Put, Access.WRITE, put),
+    Row(messages.Delete, Access.WRITE, delete),
+    Row(messages.Merge, Access.WRITE, merge),
+    Row(messages.Txn, Access.WRITE, txn),
+    Row(messages.History, Access.READ, history),
+)

@@ -1,0 +1,217 @@
+"""The asyncio shell: accepts, moves bytes between sockets and conversations, and knows nothing of what they mean.
+
+Rule: our own cap on connections, refused with a word; the accept loop never spins when descriptors run out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from cosession.errors import ConfigError, CosessionError, NotAllowed, Overloaded
+from cosessiond.server.conversation import HIGH_WATER_BYTES, Conversation
+from cosessiond.server.core import Core
+from cosessiond.server.table import Operation
+from cosessiond.sessions.identity import Peer, peer_of
+
+BACKLOG: Final = 512
+ACCEPTS_PER_WAKE: Final = 64
+#: How long accepting rests after the system ran out of descriptors or memory.
+REST_S: Final = 0.5
+#: A connection that has never said anything gives way after this, when the cap is reached.
+SILENT_S: Final = 10.0
+_BUFFER_BYTES: Final = 64 * 1024
+
+
+def bind(path: Path) -> socket.socket:
+    """A listening socket at `path`, 0600 from its first moment (by umask). The caller holds the lock.
+
+    A stale socket of ours is removed. Raises ConfigError when something else is there.
+    """
+    _remove_stale(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    before = os.umask(0o177)
+    try:
+        sock.bind(os.fspath(path))
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise ConfigError(f"cannot listen on {path} ({len(os.fsencode(path))} bytes): {error}") from error
+    finally:
+        os.umask(before)
+    return sock
+
+
+def _remove_stale(path: Path) -> None:
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(status.st_mode) or status.st_uid != os.geteuid():
+        raise ConfigError(f"cannot listen on {path}: something else is there; move it away")
+    path.unlink()
+
+
+class Connection(asyncio.BufferedProtocol):
+    """One accepted socket; the transport of its conversation."""
+
+    def __init__(self, listener: Listener, peer: Peer) -> None:
+        self._listener = listener
+        self._peer = peer
+        self._buffer = bytearray(_BUFFER_BYTES)
+        self._view = memoryview(self._buffer)
+        self._transport: asyncio.Transport | None = None
+        self._conversation: Conversation | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.set_write_buffer_limits(high=HIGH_WATER_BYTES, low=HIGH_WATER_BYTES // 4)
+        self._conversation = Conversation(self._listener.core, self._listener.table, self, self._peer)
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  # asyncio's signature
+        """See asyncio."""
+        return self._view
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """See asyncio."""
+        if self._conversation is not None:
+            self._conversation.received(self._view[:nbytes])
+
+    def eof_received(self) -> bool:
+        """See asyncio. The conversation closes when everything is answered."""
+        if self._conversation is not None:
+            self._conversation.received_eof()
+        return True
+
+    def resume_writing(self) -> None:
+        """See asyncio."""
+        if self._conversation is not None:
+            self._conversation.drained()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's signature
+        """See asyncio."""
+        if self._conversation is not None:
+            self._conversation.closed()
+            self._conversation = None
+
+    # -- the transport of the conversation -------------------------------------------------------------------------
+
+    def send(self, data: bytes) -> None:
+        """See `conversation.Transport`."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def unsent(self) -> int:
+        """See `conversation.Transport`."""
+        return self._transport.get_write_buffer_size() if self._transport is not None else 0
+
+    def pause(self, *, paused: bool) -> None:
+        """See `conversation.Transport`."""
+        if self._transport is None or self._transport.is_closing():
+            return
+        if paused:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
+
+    def close(self) -> None:
+        """See `conversation.Transport`."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """See `conversation.Transport`."""
+        if self._transport is not None:
+            self._transport.abort()
+
+
+class Listener:
+    """Accepts on one socket until closed."""
+
+    def __init__(
+        self, core: Core, table: Mapping[str, Operation], sock: socket.socket, loop: asyncio.AbstractEventLoop, log: Any
+    ) -> None:
+        self.core = core
+        self.table = table
+        self._sock = sock
+        self._loop = loop
+        self._log = log
+        self._pending: set[asyncio.Task[Any]] = set()
+        loop.add_reader(sock.fileno(), self._accept)
+
+    def close(self) -> None:
+        """Accept no more."""
+        if self._sock.fileno() >= 0:
+            self._loop.remove_reader(self._sock.fileno())
+            self._sock.close()
+
+    def _accept(self) -> None:
+        for _ in range(ACCEPTS_PER_WAKE):
+            try:
+                sock, _ = self._sock.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:  # EMFILE, ENFILE, ENOBUFS, ENOMEM
+                self._rest(error)
+                return
+            try:
+                self._take(sock)
+            except CosessionError as error:
+                self.core.metrics.hit("connections" if isinstance(error, Overloaded) else "peer")
+                _refuse(sock, error)
+
+    def _take(self, sock: socket.socket) -> None:
+        core = self.core
+        used = len(core.conversations) + len(self._pending)
+        core.metrics.level("connections", used, core.limits.connections_max)
+        if used >= core.limits.connections_max and not self._evict():
+            raise Overloaded(f"cannot connect: {core.limits.connections_max} connections are open; close some")
+        peer = peer_of(sock)
+        if peer.uid != os.geteuid():
+            peer.close()
+            raise NotAllowed(f"cannot connect: this daemon serves uid {os.geteuid()} only")
+        sock.setblocking(False)
+        core.metrics.count("connections")
+        task = self._loop.create_task(self._loop.connect_accepted_socket(lambda: Connection(self, peer), sock))
+        self._pending.add(task)
+        task.add_done_callback(self._pending.discard)
+
+    def _evict(self) -> bool:
+        """Make room by closing a connection that has never said anything."""
+        before = self.core.clock.monotonic() - SILENT_S
+        silent = [c for c in self.core.conversations if c.calls == 0 and c.opened_s < before]
+        if not silent:
+            return False
+        oldest = min(silent, key=lambda c: c.opened_s)
+        oldest.refuse(Overloaded("cannot keep a silent connection: the cap is reached; connect again to speak"))
+        return True
+
+    def _rest(self, error: OSError) -> None:
+        self._log.warning("cannot accept; resting", reason=str(error), rest_s=REST_S)
+        self.core.metrics.hit("descriptors")
+        self._loop.remove_reader(self._sock.fileno())
+        self._loop.call_later(REST_S, self._resume)
+
+    def _resume(self) -> None:
+        if self._sock.fileno() >= 0:
+            self._loop.add_reader(self._sock.fileno(), self._accept)
+
+
+def _refuse(sock: socket.socket, error: CosessionError) -> None:
+    """A last word in JSON, which both people and libraries can read, as far as it can be sent at once."""
+    from cosession.wire import JsonCodec, body_of  # the rare path
+
+    try:
+        sock.setblocking(False)
+        sock.send(JsonCodec().encode_error(None, body_of(error, 0)))
+    except OSError:
+        pass
+    finally:
+        sock.close()
