@@ -156,7 +156,7 @@ class MsgpackCodec:
                 ),
             )
         if len(method) > METHOD_BYTES_MAX:
-            raise BadFrame(id, _unknown_method(method))
+            raise BadFrame(id, unknown_method(method))
         return Call(id, method, bytes(params))
 
     def encode_call(self, id: int, method: str, params: Struct) -> bytes:
@@ -230,7 +230,7 @@ class JsonCodec:
         if not isinstance(method, str):
             raise BadFrame(id, _invalid('"method" must be a string'))
         if len(method) > METHOD_BYTES_MAX:
-            raise BadFrame(id, _unknown_method(method))
+            raise BadFrame(id, unknown_method(method))
         params = body.get("params", {})
         if not isinstance(params, dict):
             raise BadFrame(id, InvalidRequest('cannot read the call: "params" must be an object; name each parameter'))
@@ -322,7 +322,8 @@ def _invalid(why: str) -> InvalidRequest:
     return InvalidRequest(f"cannot read the call: {why}", code="invalid_request")
 
 
-def _unknown_method(method: str) -> InvalidRequest:
+def unknown_method(method: str) -> InvalidRequest:
+    """The error for a method that does not exist."""
     return InvalidRequest(
         f"cannot call {method[:METHOD_BYTES_MAX]!r}: no such method; see client/PROTOCOL.md", code="unknown_method"
     )

@@ -6,6 +6,7 @@ Rule: read `serve` top to bottom as the architecture. Nothing is decided here.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import resource
 import signal
@@ -65,6 +66,8 @@ async def serve(config: Config, log: Any, ready: Callable[[], None]) -> None:
         refuse_network_file_system(state, state_fd)
         lock = InstanceLock(Path(paths.lock_file()))
         stack.callback(lock.release)
+        lock.publish(_holder(daemon_id := ulid(clock, entropy), socket_path=""))
+        loop.set_exception_handler(lambda _, context: _on_loop_error(log, context))
 
         metrics = Metrics(lambda name, used, limit: log.warning("near a limit", limit=name, used=used, max=limit))
         engine = stack.enter_context(_open_engine(state, config.limits, lambda: ulid(clock, entropy)))
@@ -97,7 +100,7 @@ async def serve(config: Config, log: Any, ready: Callable[[], None]) -> None:
         core_store.listeners += [expiry.published, registry.published, watches.published]
 
         me = Identity(
-            daemon_id=ulid(clock, entropy),
+            daemon_id=daemon_id,
             pid=os.getpid(),
             version=__version__,
             socket=str(socket_path),
@@ -114,6 +117,7 @@ async def serve(config: Config, log: Any, ready: Callable[[], None]) -> None:
             limits=config.limits,
             metrics=metrics,
             stop=stopping.set,
+            on_bug=lambda error: log.error("a bug in a handler", exc_info=error),
         )
         core_store.flush = core.flush
         _raise_descriptor_limit(config.limits)
@@ -122,12 +126,13 @@ async def serve(config: Config, log: Any, ready: Callable[[], None]) -> None:
         stack.callback(commits.close)
         expiry.start(list(core_store.index))
         registry.start()
+        gc.freeze()  # what was loaded lives as long as the daemon; no collection needs to walk it
 
         sock = bind(socket_path)
         listener = Listener(core, TABLE, sock, loop, log)
         stack.callback(_unlink_own, socket_path, os.lstat(socket_path).st_ino)
         stack.callback(listener.close)
-        lock.publish(_holder(me))
+        lock.publish(_holder(daemon_id, socket_path=str(socket_path)))
         _guard(core, lock, socket_path, log)
 
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -194,14 +199,14 @@ def _unlink_own(path: Path, inode: int) -> None:
         pass  # gone already, which is what was wanted
 
 
-def _holder(me: Identity) -> Holder:
+def _holder(daemon_id: str, *, socket_path: str) -> Holder:
     return Holder(
-        pid=me.pid,
-        start_time=identity.start_time(me.pid) or 0,
+        pid=os.getpid(),
+        start_time=identity.start_time(os.getpid()) or 0,
         boot_id=identity.boot_id(),
-        socket=me.socket,
-        version=me.version,
-        daemon_id=me.daemon_id,
+        socket=socket_path,
+        version=__version__,
+        daemon_id=daemon_id,
     )
 
 
@@ -230,6 +235,16 @@ def _raise_descriptor_limit(limits: Limits) -> None:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
+
+
+def _on_loop_error(log: Any, context: dict[str, Any]) -> None:
+    """An exception that nobody caught. Of one connection: asyncio has closed it. Anywhere else memory may no longer
+    be what was published, so stop as for an I/O error: the next start reads what is durable.
+    """
+    error = context.get("exception")
+    log.error("uncaught", reason=str(context.get("message")), exc_info=error)
+    if "transport" not in context and "protocol" not in context:
+        os._exit(EXIT_IO)
 
 
 def _fail_stop(log: Any, error: StoreBroken) -> NoReturn:

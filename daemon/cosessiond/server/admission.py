@@ -13,7 +13,7 @@ from typing import Final
 from msgspec import msgpack
 
 from cosession import values
-from cosession.errors import InvalidRequest, NotAllowed, TooLarge
+from cosession.errors import InvalidRequest, NotAllowed, Overloaded, TooLarge
 from cosession.messages import store as messages
 from cosession.messages.limits import (
     BATCH_BYTES_MAX,
@@ -118,9 +118,8 @@ def put(
     owned = core.store.owned(session)
     if len(owned) >= SESSION_EPHEMERALS_MAX and id not in owned:
         core.metrics.hit("session_ephemerals")
-        raise InvalidRequest(
-            f"cannot put: session {session} owns {SESSION_EPHEMERALS_MAX} ephemeral entries; delete one or use ttl_s",
-            code="overloaded",
+        raise Overloaded(
+            f"cannot put: session {session} owns {SESSION_EPHEMERALS_MAX} ephemeral entries; delete one or use ttl_s"
         )
     core.registry.require_live(session)
     record = core.store.get(record_id(session))

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Final, Protocol
 
 from cosession import wire
-from cosession.errors import CosessionError, InvalidRequest, Overloaded
+from cosession.errors import CosessionError, Overloaded
 from cosession.messages import Reply
 from cosession.protocol import ServerConnection
 from cosessiond.server.core import Core
@@ -97,6 +97,7 @@ class Conversation:
         self._pending_bytes = 0
         self._soiled = False
         self._paused = False
+        self._starved = False
         self._eof = False
         self._closed = False
         core.conversations.add(self)
@@ -119,7 +120,7 @@ class Conversation:
 
     def drained(self) -> None:
         """The transport's buffer has room again."""
-        self._core.watches.drained(self)
+        self._feed_watches()
         self._process()
         self._core.flush()
 
@@ -140,7 +141,7 @@ class Conversation:
         core = self._core
         protocol = self._protocol
         while not self._closed:
-            if protocol.in_flight >= core.limits.in_flight_max or self._unsent() >= HIGH_WATER_BYTES:
+            if protocol.in_flight >= core.limits.in_flight_max or self._unsent() > HIGH_WATER_BYTES:
                 self._pause(paused=True)
                 return
             call = protocol.next_call(core.store.revision)
@@ -158,18 +159,24 @@ class Conversation:
 
     def _dispatch(self, call: wire.Call) -> None:
         operation = self._table.get(call.method)
+        if operation is None:
+            self.answer(call, wire.unknown_method(call.method))
+            return
         mine = Call(self, call)
+        for session in self.sessions:
+            self._core.registry.activity(session)
         try:
-            if operation is None:
-                raise InvalidRequest(
-                    f"cannot call {call.method!r}: no such method; see client/PROTOCOL.md", code="unknown_method"
-                )
             if operation.row.access is Access.WRITE:
                 self._admit_write()
             request = wire.decode_params(operation.decoder, call.params)
             reply = operation.row.run(self._core, mine, request)
         except CosessionError as error:
             self.answer(call, error)
+            return
+        except Exception as error:  # noqa: BLE001  # a bug of ours must not cost the caller its connection
+            self._core.on_bug(error)
+            why = f"cannot {call.method}: the daemon has a bug ({type(error).__name__}); its log has the details"
+            self.answer(call, CosessionError(why, code="internal"))
             return
         if reply is not None:
             self.answer(call, reply)
@@ -195,8 +202,13 @@ class Conversation:
 
     @property
     def ready(self) -> bool:
-        """See `store.watch.Sink`."""
-        return not self._closed and self._unsent() < HIGH_WATER_BYTES
+        """See `store.watch.Sink`. Whoever was told no is called again by `flush` or `drained`."""
+        if self._closed:
+            return False
+        if self._unsent() > HIGH_WATER_BYTES:
+            self._starved = True
+            return False
+        return True
 
     def event(self, watch: int, body: bytes) -> None:
         """See `store.watch.Sink`."""
@@ -237,6 +249,7 @@ class Conversation:
             self._core.metrics.hit("unsent_bytes")
             self._transport.abort()
             return
+        self._feed_watches()
         if self._paused and not self._closed:
             self._process()
         self._close_when_done()
@@ -265,6 +278,12 @@ class Conversation:
 
     def _unsent(self) -> int:
         return self._pending_bytes + self._transport.unsent()
+
+    def _feed_watches(self) -> None:
+        """Let the watches go on that found this connection full."""
+        if self._starved and self._unsent() <= HIGH_WATER_BYTES:
+            self._starved = False
+            self._core.watches.drained(self)
 
     def _soil(self) -> None:
         if not self._soiled:

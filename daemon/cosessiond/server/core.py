@@ -48,6 +48,7 @@ class Core:
         limits: Limits,
         metrics: Metrics,
         stop: Callable[[], None],
+        on_bug: Callable[[Exception], None],
     ) -> None:
         self.identity = identity
         self.store = store
@@ -58,6 +59,7 @@ class Core:
         self.limits = limits
         self.metrics = metrics
         self.stop = stop
+        self.on_bug = on_bug
         self.read_only = ""
         self.draining = False
         self.conversations: set[Conversation] = set()

@@ -243,7 +243,7 @@ def lines_of(evidence: Evidence, policy: Policy = POLICY) -> tuple[str, ...]:
     return (
         *(processes or ["process: none known"]),
         f"heartbeat: {heartbeat_line(evidence, policy)}",
-        f"checkpoint: {spoken(evidence.checkpoint.kind)}: {evidence.checkpoint.evidence}",
+        f"checkpoint: {evidence.checkpoint.evidence or spoken(evidence.checkpoint.kind)}",
         f"disk: {evidence.disk.evidence or ('enough' if evidence.disk.enough else 'too little')}",
         f"close: {close_line(evidence)}",
     )

@@ -146,6 +146,8 @@ class CommitThread:
     """The thread around a Worker. `deliver` must be thread-safe (`loop.call_soon_threadsafe`)."""
 
     def __init__(self, engine: Engine, subscriber: Subscriber, deliver: Callable[..., object]) -> None:
+        self._subscriber = subscriber
+        self._deliver = deliver
         self._queue: SimpleQueue[Ticket | ReadJob | None] = SimpleQueue()
         self._worker = Worker(engine, subscriber, deliver)
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
@@ -168,6 +170,12 @@ class CommitThread:
         self._thread.join()
 
     def _run(self) -> None:
+        try:
+            self._work()
+        except Exception as error:  # noqa: BLE001  # a bug: waiting writers must not hang for ever
+            self._deliver(self._subscriber.broken, StoreBroken(f"cannot go on: {type(error).__name__}: {error}"))
+
+    def _work(self) -> None:
         worker = self._worker
         ending = False
         while True:

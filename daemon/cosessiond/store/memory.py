@@ -24,7 +24,6 @@ from cosessiond.store.engine import (
     Applied,
     Batch,
     BelowWindow,
-    ChangeKind,
     Committed,
     Compare,
     Conflicted,
@@ -92,29 +91,16 @@ class MemoryEngine:
         if not versions or versions[-1].change.kind != "put":
             return None
         change, batch = versions[-1].change, versions[-1].batch
-        row = hash.row_hash(
-            id,
-            change.value,
-            version=change.version,
-            create_revision=change.create_revision,
-            mod_revision=batch.revision,
-            time_ms=batch.time_ms,
-            session=batch.origin.session,
-            ttl_ms=change.ttl_ms,
-            owner=change.owner,
-        )
-        return Entry(
-            id=id,
-            value=change.value,
-            version=change.version,
-            create_revision=change.create_revision,
-            mod_revision=batch.revision,
-            time_ms=batch.time_ms,
-            session=batch.origin.session,
-            ttl_ms=change.ttl_ms,
-            owner=change.owner,
-            hash=row,
-        )
+        facts: dict[str, Any] = {
+            "version": change.version,
+            "create_revision": change.create_revision,
+            "mod_revision": batch.revision,
+            "time_ms": batch.time_ms,
+            "session": batch.origin.session,
+            "ttl_ms": change.ttl_ms,
+            "owner": change.owner,
+        }
+        return Entry(id=id, value=change.value, hash=hash.row_hash(id, change.value, **facts), **facts)
 
     # ----------------------------------------------------------------------------------------------------- applying
 
@@ -196,15 +182,13 @@ class MemoryEngine:
             raise _TooLarge(f"cannot write {write.id[2]}: {why}; do: split it over several keys")
         if old is None:  # a new life; a deletion before it is not "the version that stood before"
             return Applied(write.id, "put", value, 1, revision, ttl_ms, owner, 0, "")
-        return Applied(
-            write.id, "put", value, old.version + 1, old.create_revision, ttl_ms, owner, old.mod_revision, old.session
-        )
+        life = (old.version + 1, old.create_revision)
+        return Applied(write.id, "put", value, *life, ttl_ms, owner, old.mod_revision, old.session)
 
     def _keep(self, committed: Committed) -> None:
         self._revision = committed.revision
-        self._chain = hash.chain_hash(
-            self._chain, committed.revision, committed.time_ms, committed.origin, committed.changes
-        )
+        what = (committed.revision, committed.time_ms, committed.origin, committed.changes)
+        self._chain = hash.chain_hash(self._chain, *what)
         self._log.append(committed)
         for change in committed.changes:
             self._versions.setdefault(change.id, []).append(_Version(change, committed))
@@ -308,17 +292,8 @@ def _value_bytes(batch: Committed) -> int:
 
 def _version_row(version: _Version) -> VersionRow:
     change, batch = version.change, version.batch
-    kind: ChangeKind = change.kind
-    return VersionRow(
-        change.id,
-        kind,
-        change.value,
-        change.version,
-        change.create_revision,
-        batch.revision,
-        batch.time_ms,
-        batch.origin,
-    )
+    what = (change.id, change.kind, change.value, change.version, change.create_revision)
+    return VersionRow(*what, batch.revision, batch.time_ms, batch.origin)
 
 
 def _merged(id: EntryId, target: bytes | None, patch: bytes) -> bytes:

@@ -88,7 +88,7 @@ def _require(core: Core, call: Call, id: str, *, token: str) -> None:
 
 ROWS: Final = (
     Row(messages.Register, Access.WRITE, register),
-    Row(messages.Heartbeat, Access.WRITE, heartbeat),
+    Row(messages.Heartbeat, Access.READ, heartbeat),
     Row(messages.Close, Access.WRITE, close),
     Row(messages.List, Access.READ, list_),
     Row(messages.Explain, Access.READ, explain),
