@@ -100,7 +100,7 @@ class Conversation:
         self._starved = False
         self._eof = False
         self._closed = False
-        core.conversations.add(self)
+        core.conversations[self] = None
 
     # -- from the transport ----------------------------------------------------------------------------------------
 
@@ -127,7 +127,7 @@ class Conversation:
     def closed(self) -> None:
         """The connection is gone."""
         self._closed = True
-        self._core.conversations.discard(self)
+        self._core.conversations.pop(self, None)
         self._core.deadlines.cancel(("frame", self))
         self._core.watches.close_sink(self)
         self.watches.clear()

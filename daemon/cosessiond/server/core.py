@@ -62,7 +62,7 @@ class Core:
         self.on_bug = on_bug
         self.read_only = ""
         self.draining = False
-        self.conversations: set[Conversation] = set()
+        self.conversations: dict[Conversation, None] = {}  # a set whose order is that of arrival
         self._dirty: list[Conversation] = []
 
     @property

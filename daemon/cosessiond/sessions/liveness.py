@@ -37,6 +37,8 @@ RETRY_S: Final = 1.0
 #: How soon to look again after a change. Also: a deadline that comes up a rounding error early must not come up again
 #: at the same moment.
 STEP_S: Final = 0.001
+#: A session whose verdict no silence can change is looked at this often all the same, in case a notice was missed.
+RECHECK_S: Final = 600.0
 
 Then = Callable[[], None]
 #: Turns the record that a move wants into a plan: compares, the record, what ends with it; under an operation's name.
@@ -207,7 +209,7 @@ class Liveness:
             self.look(id)
 
     def _arm(self, session: Session, tracked: _Tracked) -> None:
-        """Set the deadline for the next moment at which time alone may change the verdict."""
+        """Set the deadline for the next moment at which the verdict may change by time alone, or must be checked."""
         now_s = self._clock.monotonic()
         alive = [ProcessSignal("alive" if i.judgeable else "not_judgeable") for i in session.instances]
         known = Evidence(
@@ -217,11 +219,8 @@ class Liveness:
             silent_s=now_s - tracked.heard_s,
         )
         silence_s = next_silence_s(known, self._policy)
-        if silence_s is None:
-            self._deadlines.cancel(("session", session.id))
-        else:
-            when_s = max(tracked.heard_s + silence_s, now_s + STEP_S)
-            self._deadlines.set(("session", session.id), when_s, partial(self.look, session.id))
+        when_s = now_s + RECHECK_S if silence_s is None else max(tracked.heard_s + silence_s, now_s + STEP_S)
+        self._deadlines.set(("session", session.id), when_s, partial(self.look, session.id))
 
     def _assumed_silence_s(self, session: Session) -> float:
         """How silent a session is taken to be at daemon start: its state stands, and its time begins anew."""

@@ -200,9 +200,10 @@ class ProcessWatch:
         return watch
 
     def drop(self, target: _Target) -> None:
-        """Release what a target holds."""
-        if self._targets.get(target.instance) is target:
-            del self._targets[target.instance]
+        """Release what a target holds; harmless when done before, also when the instance has a new target."""
+        if self._targets.get(target.instance) is not target:
+            return
+        del self._targets[target.instance]
         self._deadlines.cancel((self, target.instance))
         self._close(target)
         if self._polled.pop(target.instance, None) and not self._polled:
@@ -250,9 +251,9 @@ class ProcessWatch:
 
     def _died(self, target: _Target, signal: ProcessSignal) -> None:
         notice = DeathNotice(target.instance, self._clock.monotonic(), signal)
-        waiting, target.waiting = target.waiting, {}
         self.drop(target)
-        for on_death in waiting.values():
+        while target.waiting:  # a notice may cancel the next one
+            on_death = target.waiting.pop(next(iter(target.waiting)))
             on_death(notice)
 
     def _poll(self, target: _Target) -> None:

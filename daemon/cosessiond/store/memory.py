@@ -197,17 +197,19 @@ class MemoryEngine:
         self._forget_requests(committed.time_ms)
 
     def _forget_requests(self, now_ms: int) -> None:
-        """Each commit forgets the ids older than `Window.request_id_ms` at its own time, then the oldest beyond
-        `Window.request_ids`: what is kept depends on the batches alone, never on when somebody trimmed.
-        """
-        oldest_ms = now_ms - self._window.request_id_ms
-        young = [(id, kept) for id, kept in self._requests.items() if kept.time_ms >= oldest_ms]
-        self._requests = dict(young[max(0, len(young) - self._window.request_ids) :])
+        # Each commit forgets at most its two oldest ids, while they are beyond Window.request_ids or, at the time of
+        # this batch, Window.request_id_ms. So what is kept depends on the batches alone, never on when somebody
+        # trimmed; it shrinks, since a commit adds one at most; and no commit pays for a day's worth of ids at once.
+        for id, kept in list(self._requests.items())[:2]:
+            surplus = len(self._requests) > self._window.request_ids
+            if not surplus and now_ms - kept.time_ms <= self._window.request_id_ms:
+                break
+            del self._requests[id]
 
     # ------------------------------------------------------------------------------------------------------ the past
 
     def changes(self, after: int, rows_max: int, bytes_max: int) -> list[Committed]:
-        """See `Engine.changes`. A row is a batch; its bytes are those of its values."""
+        """See `Engine.changes`. A row is a batch; see `_batch_bytes`."""
         if after + 1 < self._compact_revision:
             raise BelowWindow(self._compact_revision)
         found: list[Committed] = []
@@ -215,7 +217,7 @@ class MemoryEngine:
         for batch in self._log:
             if batch.revision <= after:
                 continue
-            size += _value_bytes(batch)
+            size += _batch_bytes(batch)
             if found and (len(found) >= rows_max or size > bytes_max):
                 break
             found.append(batch)
@@ -266,7 +268,7 @@ class MemoryEngine:
         """The oldest batches beyond `Window.log_revisions`, or that make the log larger than `Window.log_bytes`."""
         kept = size = 0
         for batch in reversed(self._log):
-            size += _value_bytes(batch)
+            size += _batch_bytes(batch)
             if kept and (kept >= self._window.log_revisions or size > self._window.log_bytes):
                 break
             kept += 1
@@ -286,8 +288,9 @@ class MemoryEngine:
         """See `Engine.close`. There is no file: this engine goes on."""
 
 
-def _value_bytes(batch: Committed) -> int:
-    return sum(len(change.value) for change in batch.changes)
+def _batch_bytes(batch: Committed) -> int:
+    """What a batch counts in `changes` and in the log: the size of what is recorded of it besides its revision."""
+    return len(msgpack.encode((batch.succeeded, batch.time_ms, batch.origin, batch.changes)))
 
 
 def _version_row(version: _Version) -> VersionRow:
