@@ -25,27 +25,19 @@ from cosessiond.clock import LoopTimers, SystemClock, SystemEntropy, ulid
 from cosessiond.metrics import Metrics
 from cosessiond.process.directories import private_directory, refuse_network_file_system
 from cosessiond.process.lock import Holder, InstanceLock
+from cosessiond.server.assembly import TABLE, Consequences, World, assemble
 from cosessiond.server.core import Core, Identity
-from cosessiond.server.handlers import admin, sessions, store, watch
 from cosessiond.server.listener import Listener, bind
-from cosessiond.server.table import Operation, table_of
 from cosessiond.sessions import identity, probes
-from cosessiond.sessions.registry import Registry
 from cosessiond.store.commit import CommitThread
 from cosessiond.store.engine import StoreBroken, Window
-from cosessiond.store.expiry import Expiry
-from cosessiond.store.leases import Deadlines
-from cosessiond.store.revisions import Store
 from cosessiond.store.sqlite import SqliteEngine
-from cosessiond.store.watch import WatchHub
 
 DRAIN_S: Final = 5.0
 #: How often the daemon looks whether its lock and socket are still its own; the only timer of an idle daemon.
 GUARD_S: Final = 60.0
 EXIT_IO: Final = 70
 _SECRET_BYTES: Final = 32
-
-TABLE: Final[dict[str, Operation]] = table_of((*admin.ROWS, *store.ROWS, *watch.ROWS, *sessions.ROWS))
 
 
 async def serve(config: Config, log: Any, ready: Callable[[], None]) -> None:
@@ -71,34 +63,6 @@ async def serve(config: Config, log: Any, ready: Callable[[], None]) -> None:
 
         metrics = Metrics(lambda name, used, limit: log.warning("near a limit", limit=name, used=used, max=limit))
         engine = stack.enter_context(_open_engine(state, config.limits, lambda: ulid(clock, entropy)))
-        core_store = Store(
-            engine,
-            clock=clock,
-            limits=config.limits,
-            metrics=metrics,
-            host=socket.gethostname(),
-            on_broken=lambda error: _fail_stop(log, error),
-        )
-        commits = CommitThread(engine, core_store, loop.call_soon_threadsafe)
-        core_store.attach(commits)
-
-        deadlines = Deadlines(clock, LoopTimers(loop))
-        expiry = Expiry(core_store, deadlines)
-        registry = Registry(
-            core_store,
-            clock=clock,
-            entropy=entropy,
-            deadlines=deadlines,
-            process_watch=probes.ProcessWatch(
-                clock=clock, deadlines=deadlines, add_reader=loop.add_reader, remove_reader=loop.remove_reader
-            ),
-            host=socket.gethostname(),
-            disk=probes.DiskProbe(state_fd, clock),
-            secret=_secret(state_fd, entropy.random_bytes),
-        )
-        watches = WatchHub(core_store, metrics)
-        core_store.listeners += [expiry.published, registry.published, watches.published]
-
         me = Identity(
             daemon_id=daemon_id,
             pid=os.getpid(),
@@ -107,44 +71,51 @@ async def serve(config: Config, log: Any, ready: Callable[[], None]) -> None:
             state_directory=str(state),
             started_s=started_s,
         )
-        core = Core(
-            identity=me,
-            store=core_store,
-            watches=watches,
-            registry=registry,
-            deadlines=deadlines,
+        world = World(
             clock=clock,
-            limits=config.limits,
-            metrics=metrics,
+            entropy=entropy,
+            timers=LoopTimers(loop),
+            processes=lambda deadlines: probes.ProcessWatch(
+                clock, deadlines, add_reader=loop.add_reader, remove_reader=loop.remove_reader
+            ),
+            disk=probes.DiskProbe(state_fd, clock),
+            host=socket.gethostname(),
+            secret=_secret(state_fd, entropy.random_bytes),
+        )
+        consequences = Consequences(
             stop=stopping.set,
             on_bug=lambda error: log.error("a bug in a handler", exc_info=error),
+            on_broken=lambda error: _fail_stop(log, error),
         )
-        core_store.flush = core.flush
         _raise_descriptor_limit(config.limits)
-
+        core = assemble(engine, me, world, consequences, limits=config.limits, metrics=metrics)
+        commits = CommitThread(engine, core.store, loop.call_soon_threadsafe)
+        core.store.attach(commits)
         commits.start()
         stack.callback(commits.close)
-        expiry.start(list(core_store.index))
-        registry.start()
+        core.start()
         gc.freeze()  # what was loaded lives as long as the daemon; no collection needs to walk it
 
-        sock = bind(socket_path)
-        listener = Listener(core, TABLE, sock, loop, log)
+        listener = Listener(core, TABLE, bind(socket_path), loop, log)
         stack.callback(_unlink_own, socket_path, os.lstat(socket_path).st_ino)
         stack.callback(listener.close)
         lock.publish(_holder(daemon_id, socket_path=str(socket_path)))
         _guard(core, lock, socket_path, log)
 
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stopping.set)
-        loop.add_signal_handler(signal.SIGHUP, lambda: log.info("SIGHUP: nothing to reload"))
-        log.info("ready", socket=str(socket_path), epoch=core_store.epoch, revision=core_store.revision)
+        _handle_signals(loop, stopping, log)
+        log.info("ready", socket=str(socket_path), epoch=core.store.epoch, revision=core.store.revision)
         ready()
         await stopping.wait()
         log.info("stopping")
         listener.close()
         await _drain(core)
-    log.info("stopped", revision=core_store.revision)
+    log.info("stopped", revision=core.store.revision)
+
+
+def _handle_signals(loop: asyncio.AbstractEventLoop, stopping: asyncio.Event, log: Any) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    loop.add_signal_handler(signal.SIGHUP, lambda: log.info("SIGHUP: nothing to reload"))
 
 
 @contextmanager

@@ -6,20 +6,43 @@ Rule: no sockets, no event loop, no process state. The app builds it around asyn
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from msgspec import Struct
 
+from cosession.errors import CosessionError
 from cosession.messages.limits import Limits
 from cosessiond.clock import Clock
 from cosessiond.metrics import Metrics
 from cosessiond.sessions.registry import Registry
+from cosessiond.store.expiry import Expiry
 from cosessiond.store.leases import Deadlines
 from cosessiond.store.revisions import Store
 from cosessiond.store.watch import WatchHub
 
-if TYPE_CHECKING:
-    from cosessiond.server.conversation import Conversation
+
+class Connected(Protocol):
+    """A connection as the core sees it (`conversation.Conversation`)."""
+
+    calls: int
+    opened_s: float
+
+    @property
+    def in_flight(self) -> int:
+        """Calls not answered yet."""
+        ...
+
+    def flush(self) -> None:
+        """Send what is queued."""
+        ...
+
+    def leave(self, error: CosessionError) -> None:
+        """Say goodbye and close."""
+        ...
+
+    def refuse(self, error: CosessionError) -> None:
+        """Say why and close."""
+        ...
 
 
 class Identity(Struct, frozen=True, kw_only=True):
@@ -42,6 +65,7 @@ class Core:
         identity: Identity,
         store: Store,
         watches: WatchHub,
+        expiry: Expiry,
         registry: Registry,
         deadlines: Deadlines,
         clock: Clock,
@@ -53,6 +77,7 @@ class Core:
         self.identity = identity
         self.store = store
         self.watches = watches
+        self.expiry = expiry
         self.registry = registry
         self.deadlines = deadlines
         self.clock = clock
@@ -62,15 +87,20 @@ class Core:
         self.on_bug = on_bug
         self.read_only = ""
         self.draining = False
-        self.conversations: dict[Conversation, None] = {}  # a set whose order is that of arrival
-        self._dirty: list[Conversation] = []
+        self.conversations: dict[Connected, None] = {}  # a set whose order is that of arrival
+        self._dirty: list[Connected] = []
+
+    def start(self) -> None:
+        """Give every lease its full time, and judge every session again."""
+        self.expiry.start(list(self.store.index))
+        self.registry.start()
 
     @property
     def in_flight(self) -> bool:
         """Whether anything is waiting for an answer or a commit."""
         return self.store.queued > 0 or any(conversation.in_flight for conversation in self.conversations)
 
-    def soil(self, conversation: Conversation) -> None:
+    def soil(self, conversation: Connected) -> None:
         """Remember that a conversation has something to send; it is sent once per tick, in `flush`."""
         self._dirty.append(conversation)
 

@@ -52,7 +52,7 @@ class Planner:
         return self._plan(operation, target, [(self._view.get(target.id), target)])
 
     def registration(
-        self, wanted: Session, *, opening: int, proved: bool, may_replace: MayReplace | None, now_s: float
+        self, wanted: Session, now_s: float, *, opening: int, proved: bool, may_replace: MayReplace | None
     ) -> Plan:
         """The plan by which `wanted`, with its one instance, is registered. `opening`: registrations under way, this
         one included. `proved`: its session token was presented. Raises what `Registry.register` answers.

@@ -33,7 +33,6 @@ from cosessiond.sessions.view import View, has_ended, unknown
 from cosessiond.store.engine import Applied, Batch, Committed
 from cosessiond.store.leases import Deadlines
 
-LIST_MAX: Final = RANGE_ENTRIES_MAX
 DISCONNECT_LOOK_S: Final = 0.05
 
 Done = Callable[[Session | CosessionError], None]
@@ -111,11 +110,8 @@ class Registry:
             self._opening.add(id)
 
         def plan() -> Plan:
-            opening = len(self._opening)
-            now_s = self._now_s()
-            return self._planner.registration(
-                wanted, opening=opening, proved=proved, may_replace=may_replace, now_s=now_s
-            )
+            opening, now_s = len(self._opening), self._now_s()
+            return self._planner.registration(wanted, now_s, opening=opening, proved=proved, may_replace=may_replace)
 
         def finished(outcome: Session | CosessionError) -> None:
             self._opening.discard(id)
@@ -176,8 +172,8 @@ class Registry:
 
     def list(self, *, ended: bool = False, project: str = "", limit: int = 200) -> list[Session]:
         """At most `limit` sessions, and no more than one frame holds, newest first. Raises InvalidRequest."""
-        if not 1 <= limit <= LIST_MAX:
-            raise InvalidRequest(f"cannot list {limit} sessions: the limit is 1 to {LIST_MAX}; choose one")
+        if not 1 <= limit <= RANGE_ENTRIES_MAX:
+            raise InvalidRequest(f"cannot list {limit} sessions: the limit is 1 to {RANGE_ENTRIES_MAX}; choose one")
         shown: list[Session] = []
         left = RANGE_BYTES_MAX
         for held in self.view.newest(ended=ended, project=project, limit=limit):

@@ -28,6 +28,10 @@ _VERSIONS_OF: Final = (
 )
 _VERSION_AT: Final = _VERSIONS_OF + " AND mod_revision <= ? ORDER BY mod_revision DESC LIMIT 1"
 _VERSION_OF: Final = _VERSIONS_OF + " AND mod_revision = ?"
+_NEWER_THAN: Final = (
+    "SELECT mod_revision FROM versions WHERE space = ? AND project = ? AND key = ? AND mod_revision > ?"
+    " ORDER BY mod_revision LIMIT ?"
+)
 _VERSIONS_SHOWN: Final = (
     "SELECT * FROM (" + _VERSIONS_OF + " ORDER BY mod_revision DESC LIMIT ?) WHERE ? = 0 OR mod_revision < ? LIMIT ?"  # noqa: S608  # of constants
 )
@@ -199,9 +203,17 @@ def history(db: sqlite3.Connection, id: EntryId, limit: int, before: int, versio
     return [_version(row) for row in rows]
 
 
-def with_value(db: sqlite3.Connection, change: Applied, revision: int) -> Applied:
-    """A change of a kept request with its value again, where that version is still kept."""
+def with_value(
+    db: sqlite3.Connection, change: Applied, revision: int, *, versions: int, compact_revision: int
+) -> Applied:
+    """A change of a kept request with its value again, where that version can still be asked for.
+
+    Rows that trimming has not come to yet do not show: the answer depends on the batches alone.
+    """
     if change.kind != "put":
+        return change
+    newer = db.execute(_NEWER_THAN, (*change.id, revision, versions)).fetchall()
+    if len(newer) == versions and newer[0][0] <= compact_revision:
         return change
     row = db.execute(_VERSION_OF, (*change.id, revision)).fetchone()
     return _replace_value(change, _version(row).value) if row else change

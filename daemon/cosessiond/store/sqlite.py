@@ -152,7 +152,16 @@ class SqliteEngine:
             self._db.execute("DELETE FROM requests WHERE revision = ?", (revision,))
             return None
         outcome = reads.decode_body(revision, body)
-        changes = tuple(reads.with_value(self._db, change, revision) for change in outcome.changes)
+        changes = tuple(
+            reads.with_value(
+                self._db,
+                change,
+                revision,
+                versions=self._window.versions,
+                compact_revision=self._meta.compact_revision,
+            )
+            for change in outcome.changes
+        )
         return Committed(revision, outcome.succeeded, outcome.time_ms, outcome.origin, changes, True)
 
     def _write(self, group: Group, meta: reads.Meta) -> None:

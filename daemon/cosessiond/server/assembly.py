@@ -1,0 +1,92 @@
+"""How the parts of the core are joined: the same wiring for the real daemon and for the deterministic simulation.
+
+Rule: everything that differs between the two arrives as a parameter; nothing here starts a thread or opens a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from msgspec import Struct
+
+from cosession.messages.limits import Limits
+from cosessiond.clock import Clock, Entropy, Timers
+from cosessiond.metrics import Metrics
+from cosessiond.server.core import Core, Identity
+from cosessiond.server.handlers import admin, sessions, store, watch
+from cosessiond.server.table import Operation, table_of
+from cosessiond.sessions.ports import Processes
+from cosessiond.sessions.registry import Registry
+from cosessiond.sessions.verdict import DiskSignal
+from cosessiond.store.engine import Engine, StoreBroken
+from cosessiond.store.expiry import Expiry
+from cosessiond.store.leases import Deadlines
+from cosessiond.store.revisions import Store
+from cosessiond.store.watch import WatchHub
+
+TABLE: Final[dict[str, Operation]] = table_of((*admin.ROWS, *store.ROWS, *watch.ROWS, *sessions.ROWS))
+
+
+class World(Struct, frozen=True, kw_only=True):
+    """What the core sees of the world outside. `secret` keys the session tokens."""
+
+    clock: Clock
+    entropy: Entropy
+    timers: Timers
+    processes: Callable[[Deadlines], Processes]
+    disk: Callable[[], DiskSignal]
+    host: str
+    secret: bytes
+
+
+class Consequences(Struct, frozen=True, kw_only=True):
+    """What the core may ask of the process around it."""
+
+    stop: Callable[[], None]
+    on_bug: Callable[[Exception], None]
+    on_broken: Callable[[StoreBroken], None]
+
+
+def assemble(
+    engine: Engine, identity: Identity, world: World, consequences: Consequences, *, limits: Limits, metrics: Metrics
+) -> Core:
+    """A core over an open engine. Attach a commit path to `core.store`, then call `start`."""
+    store = Store(
+        engine,
+        clock=world.clock,
+        limits=limits,
+        metrics=metrics,
+        host=world.host,
+        on_broken=consequences.on_broken,
+    )
+    deadlines = Deadlines(world.clock, world.timers)
+    expiry = Expiry(store, deadlines)
+    registry = Registry(
+        store,
+        clock=world.clock,
+        entropy=world.entropy,
+        deadlines=deadlines,
+        process_watch=world.processes(deadlines),
+        host=world.host,
+        disk=world.disk,
+        secret=world.secret,
+    )
+    watches = WatchHub(store, metrics)
+    # In this order: what ends because of a batch is decided before anyone outside hears of the batch.
+    store.listeners += [expiry.published, registry.published, watches.published]
+    core = Core(
+        identity=identity,
+        store=store,
+        watches=watches,
+        expiry=expiry,
+        registry=registry,
+        deadlines=deadlines,
+        clock=world.clock,
+        limits=limits,
+        metrics=metrics,
+        stop=consequences.stop,
+        on_bug=consequences.on_bug,
+    )
+    store.flush = core.flush
+    return core
