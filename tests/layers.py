@@ -28,7 +28,7 @@ LAYERS: Final[dict[str, tuple[str, ...]]] = {
         "wire",
         "protocol",
         "exchange.*",
-        "connect",
+        "reach",  # open the socket, start the daemon; DESIGN calls it connect, which is the public function
         "sync.*",
         "aio.*",
         ".",  # what users import: the names of the layers below, mostly lazily
@@ -55,6 +55,7 @@ LAYERS: Final[dict[str, tuple[str, ...]]] = {
         "store.apply",
         "store.memory",
         "store.reads",
+        "store.requests",
         "store.writes",
         "store.trimming",
         "store.sqlite",
@@ -137,6 +138,7 @@ HOMES: Final[dict[str, tuple[str, ...]]] = {
         "cosessiond.store.schema",  # opens the file; the others take the open connection
         "cosessiond.store.sqlite",
         "cosessiond.store.reads",
+        "cosessiond.store.requests",
         "cosessiond.store.writes",
         "cosessiond.store.trimming",
         "cosessiond.store.migrations.*",

@@ -76,9 +76,10 @@ class Close(Request[CloseReply], frozen=True, kw_only=True):
 
 
 class ListReply(Reply, frozen=True, kw_only=True):
-    """Newest first."""
+    """Newest first; `more` says that older ones did not fit."""
 
     sessions: list[Session] = []
+    more: bool = False
 
 
 class List(Request[ListReply], frozen=True, kw_only=True):

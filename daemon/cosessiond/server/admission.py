@@ -94,11 +94,13 @@ def acting_session(core: Core, call: Call, named: str) -> str:
         if named not in call.sessions:
             core.registry.require_may_act(call.ancestry(), named)
         core.registry.require_live(named)
+        core.registry.activity(named)
         return named
     own = call.sessions or core.registry.sessions_of(call.ancestry)
     if len(own) != 1:
         return ""  # nobody, or no telling which: a write is then anonymous, as DESIGN 5 has it
     (session,) = own
+    core.registry.activity(session)
     return session
 
 

@@ -21,6 +21,8 @@ class Access(Enum):
     """Served always, also while the store is read-only."""
     WRITE = "write"
     """Refused while the store is read-only or the daemon drains."""
+    RELEASE = "release"
+    """Ends or gives back something; served always, so that nothing is held longer than it must be."""
     ADMIN = "admin"
     """About the daemon itself; served always."""
 

@@ -1,6 +1,6 @@
 """Sessions and their five-layer crash cascade: who is there, who is not any more, and how we know.
 
-Read in this order: `verdict` (the rules, pure), `identity` (what a process is), `probes` and `watching` (looking at the
-world), `records` (what is written), `admission` (who may register what), `view` (the records in memory), `liveness`
-(deadlines and deaths), `registry` (the operations that everything above uses).
+Read in this order: `verdict` (the rules, pure), `procs` and `identity` (what a process is), `probes` (looking at the
+world, being told of deaths), `records` and `planning` (what is written), `admission` and `authority` (who may), `view`
+(the records in memory), `liveness` (deadlines and deaths), `registry` (the operations that everything above uses).
 """

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from cosession.messages.sessions import Layer
 from cosession.model import Session
+from cosessiond.sessions.records import is_live
 from cosessiond.sessions.verdict import (
     Evidence,
     Policy,
@@ -26,10 +27,13 @@ from cosessiond.sessions.verdict import (
 
 
 class Explained(Struct, frozen=True):
-    """`session` as recorded, `verdict` as it would be now, `layers` in the order of the cascade."""
+    """`session` as recorded, `verdict` as it would be now, `layers` in the order of the cascade. `rule` is the one
+    that ended the session, or for a live one that of the verdict.
+    """
 
     session: Session
     verdict: Verdict
+    rule: str
     layers: tuple[Layer, ...]
     silent_s: float
 
@@ -44,7 +48,9 @@ def explain(session: Session, evidence: Evidence, policy: Policy) -> Explained:
         _layer("disk", "enough" if evidence.disk.enough else "full", evidence.disk.evidence, evidence.disk.cost_ms),
         _layer("graceful close", _close_signal(evidence), close_line(evidence), 0.0),
     )
-    return Explained(session, judge(evidence, policy), layers, evidence.silent_s)
+    verdict = judge(evidence, policy)
+    rule = verdict.rule if is_live(session) else session.reason
+    return Explained(session, verdict, rule, layers, evidence.silent_s)
 
 
 def _process_layer(signals: Sequence[ProcessSignal]) -> Layer:

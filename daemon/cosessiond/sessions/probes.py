@@ -172,7 +172,7 @@ class ProcessWatch:
         self._remove_reader = remove_reader
         self._look = look
         self._open_pidfd = open_pidfd
-        self._pidfds_max = pidfds_allowed() if pidfds_max is None else pidfds_max
+        self._pidfds_max = pidfds_max
         self._pidfds = 0
         self._targets: dict[Instance, _Target] = {}
         self._polled: dict[Instance, _Target] = {}
@@ -223,7 +223,8 @@ class ProcessWatch:
 
     def _open(self, target: _Target, pidfd: int) -> bool:
         """Whether the kernel will tell: False asks for polling, whatever the reason."""
-        if self._open_pidfd is None or self._pidfds >= self._pidfds_max:
+        most = pidfds_allowed() if self._pidfds_max is None else self._pidfds_max  # the limit may be raised later
+        if self._open_pidfd is None or self._pidfds >= most:
             return False
         try:
             target.pidfd = os.dup(pidfd) if pidfd >= 0 else self._open_pidfd(target.instance.pid)

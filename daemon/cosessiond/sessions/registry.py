@@ -183,6 +183,10 @@ class Registry:
             shown.append(held.session)
         return shown
 
+    def count(self, *, ended: bool = False, project: str = "") -> int:
+        """How many sessions `list` chooses from."""
+        return self.view.count(ended=ended, project=project)
+
     def find(self, text: str) -> Session:
         """The session with this id, or the only one with this name. Raises not_found and InvalidRequest."""
         return self.view.find(text).session

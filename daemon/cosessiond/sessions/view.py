@@ -89,6 +89,10 @@ class View:
         wanted = (h for h in self._all(ended=ended) if not project or h.session.project == project)
         return heapq.nlargest(limit, wanted, key=lambda held: (held.session.registered_at, held.session.id))
 
+    def count(self, *, ended: bool, project: str) -> int:
+        """How many records `newest` could give without a limit."""
+        return sum(1 for held in self._all(ended=ended) if not project or held.session.project == project)
+
     def find(self, text: str) -> Held:
         """The session with this id, or the only one with this name; live ones go before ended ones.
 

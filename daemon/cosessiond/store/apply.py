@@ -108,6 +108,8 @@ def _write(
         return Applied(write.id, write.kind, b"", 0, before.create_revision, 0, "", *replaced), None
     if isinstance(write, Put):
         value, ttl_ms, owner = write.value, write.ttl_ms, write.owner
+        if len(value) > VALUE_BYTES_MAX:
+            return f"cannot put {write.id[2]!r}: the value is over {VALUE_BYTES_MAX} bytes; split it over several keys"
     else:
         merged = _merged(write, before)
         if merged is None:
@@ -157,9 +159,9 @@ def merge_patch(target: Any, patch: Any) -> Any:
 
 
 def _depth(value: Any) -> int:
-    """Nested containers, 0 for a scalar. Values are at most VALUE_DEPTH_MAX deep, and a merge adds no level."""
+    """Levels around the deepest part, where a scalar or an empty container is a part; as `values.admit` counts."""
     if isinstance(value, dict):
-        return 1 + max(map(_depth, value.values()), default=0)
+        return 1 + max(map(_depth, value.values()), default=-1)
     if isinstance(value, list):
-        return 1 + max(map(_depth, value), default=0)
+        return 1 + max(map(_depth, value), default=-1)
     return 0

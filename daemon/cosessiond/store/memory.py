@@ -136,10 +136,12 @@ class MemoryEngine:
         if request_hash != kept.origin.request_hash:
             why = "its content differs from the request that this id was first sent with"
             return Refused(self._revision, "request_id_reused", f"cannot commit: {why}; do: use a new request id")
+        gone = {(id, version.batch.revision) for id, version in self._surplus_versions()}  # dropped already or soon
         changes = []
         for change in kept.changes:
-            still_there = any(each.batch.revision == kept.revision for each in self._versions[change.id])
-            changes.append(change if still_there else replace(change, value=b""))
+            there = any(each.batch.revision == kept.revision for each in self._versions[change.id])
+            shown = there and (change.id, kept.revision) not in gone
+            changes.append(change if shown else replace(change, value=b""))
         return replace(kept, changes=tuple(changes), repeated=True)
 
     def _conflict(self, compares: Sequence[Compare]) -> Conflicted | None:

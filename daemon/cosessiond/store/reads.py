@@ -33,10 +33,16 @@ _NEWER_THAN: Final = (
     " ORDER BY mod_revision LIMIT ?"
 )
 _VERSIONS_SHOWN: Final = (
-    "SELECT * FROM (" + _VERSIONS_OF + " ORDER BY mod_revision DESC LIMIT ?) WHERE ? = 0 OR mod_revision < ? LIMIT ?"  # noqa: S608  # of constants
+    "SELECT * FROM (" + _VERSIONS_OF + " ORDER BY mod_revision DESC LIMIT ?) WHERE ? <= 0 OR mod_revision < ? LIMIT ?"  # noqa: S608  # of constants
 )
-#: Sorts after every key with the same prefix: keys hold no lone surrogates, so U+10FFFF is the greatest character.
-_LAST: Final = "\U0010ffff"
+
+
+_NEWEST_KEYS: Final = (
+    "SELECT key, max(mod_revision) FROM versions WHERE space = ? AND project = ? AND key >= ? AND (? = '' OR key < ?)"
+    " AND key > ? AND mod_revision <= ? GROUP BY key ORDER BY key LIMIT ?"
+)
+_LAST_CHARACTER: Final = 0x10FFFF
+_SURROGATES: Final = range(0xD800, 0xE000)
 
 
 class Meta(Struct):
@@ -51,6 +57,8 @@ class Meta(Struct):
     chain_hash: bytes
     state_hash: bytes
     log_bytes: int
+    request_count: int
+    forgotten_revision: int
 
     def copy(self) -> Meta:
         """A copy to change until the transaction has committed."""
@@ -61,7 +69,7 @@ def read_meta(db: sqlite3.Connection) -> Meta:
     """The recorded position."""
     row = db.execute(
         "SELECT epoch, revision, applied_revision, applied_position, compact_revision, anchor_hash, chain_hash,"
-        " state_hash, log_bytes FROM meta"
+        " state_hash, log_bytes, request_count, forgotten_revision FROM meta"
     ).fetchone()
     if row is None:
         raise StoreBroken("cannot read the store: its position is missing")
@@ -72,7 +80,7 @@ def write_meta(db: sqlite3.Connection, meta: Meta) -> None:
     """Record the position in the current transaction."""
     db.execute(
         "UPDATE meta SET revision = ?, applied_revision = ?, applied_position = ?, compact_revision = ?,"
-        " anchor_hash = ?, chain_hash = ?, state_hash = ?, log_bytes = ?",
+        " anchor_hash = ?, chain_hash = ?, state_hash = ?, log_bytes = ?, request_count = ?, forgotten_revision = ?",
         (
             meta.revision,
             meta.applied_revision,
@@ -82,6 +90,8 @@ def write_meta(db: sqlite3.Connection, meta: Meta) -> None:
             meta.chain_hash,
             meta.state_hash,
             meta.log_bytes,
+            meta.request_count,
+            meta.forgotten_revision,
         ),
     )
 
@@ -118,12 +128,14 @@ def decode_body(revision: int, body: bytes) -> Committed:
 
 def changes(db: sqlite3.Connection, after: int, rows_max: int, bytes_max: int) -> list[Committed]:
     """Batches above `after`, each checked against the chain; see `Engine.changes`."""
+    if after >= read_meta(db).revision:
+        return []
     previous = _chain_at(db, after)
     found: list[Committed] = []
     size = 0
     for revision, body, digest in db.execute(
         "SELECT revision, body, hash FROM log WHERE revision > ? ORDER BY revision LIMIT ?",
-        (after, min(rows_max, 2**62)),
+        (after, max(1, min(rows_max, 2**62))),
     ):
         if found and size + len(body) > bytes_max:
             break
@@ -180,12 +192,9 @@ def range_at(
 ) -> Page:
     """See `Engine.range_at`."""
     found: list[Entry] = []
+    end = _end_of(prefix)
     while True:
-        keys = db.execute(
-            "SELECT key, max(mod_revision) FROM versions WHERE space = ? AND project = ? AND key >= ? AND key <= ?"
-            " AND key > ? AND mod_revision <= ? GROUP BY key ORDER BY key LIMIT ?",
-            (space, project, prefix, prefix + _LAST, after, revision, limit + 1),
-        ).fetchall()
+        keys = db.execute(_NEWEST_KEYS, (space, project, prefix, end, end, after, revision, limit + 1)).fetchall()
         for key, newest in keys:
             entry = entry_at(db, (space, project, key), newest)
             if entry is not None:
@@ -195,6 +204,17 @@ def range_at(
         if len(keys) <= limit:
             return Page(tuple(found), more=False)
         after = keys[-1][0]  # some of these keys had been deleted by then
+
+
+def _end_of(prefix: str) -> str:
+    """The first key, in code point order, after all that start with `prefix`; "" when there is none."""
+    for end in range(len(prefix), 0, -1):
+        following = ord(prefix[end - 1]) + 1
+        if following in _SURROGATES:
+            following = _SURROGATES.stop
+        if following <= _LAST_CHARACTER:
+            return prefix[: end - 1] + chr(following)
+    return ""
 
 
 def history(db: sqlite3.Connection, id: EntryId, limit: int, before: int, versions_max: int) -> list[VersionRow]:

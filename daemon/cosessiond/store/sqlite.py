@@ -35,6 +35,7 @@ from cosessiond.store.engine import (
     Window,
 )
 from cosessiond.store.hash import ZERO_CHAIN, ZERO_STATE, chain_hash
+from cosessiond.store.requests import RequestIds
 from cosessiond.store.writes import Group, entry_of
 
 #: WAL bytes after which the thread checkpoints; recovery after kill -9 reads at most about this much.
@@ -56,6 +57,7 @@ class SqliteEngine:
         self._window = window
         self._live: dict[EntryId, Entry] = {}
         self._meta = reads.read_meta(db)
+        self._requests = RequestIds(db, window)
 
     @classmethod
     def open(cls, directory: Path, *, window: Window, new_epoch: Callable[[], str]) -> SqliteEngine:
@@ -68,7 +70,7 @@ class SqliteEngine:
         try:
             if db.execute("SELECT count(*) FROM meta").fetchone()[0] == 0:
                 db.execute(
-                    "INSERT INTO meta VALUES (1, ?, 0, 0, 0, 1, ?, ?, ?, 0)",
+                    "INSERT INTO meta VALUES (1, ?, 0, 0, 0, 1, ?, ?, ?, 0, 0, 0)",
                     (new_epoch(), ZERO_CHAIN, ZERO_CHAIN, ZERO_STATE),
                 )
             engine = cls(db, path, window)
@@ -117,7 +119,7 @@ class SqliteEngine:
         meta.applied_position += 1
         request_id = batch.origin.request_id
         if request_id:
-            kept = self._kept(request_id, group, batch.time_ms)
+            kept = self._kept(request_id, group, meta)
             if kept is not None:
                 if kept.origin.request_hash != batch.origin.request_hash:
                     return Refused(
@@ -135,21 +137,21 @@ class SqliteEngine:
             meta.chain_hash, outcome.revision, outcome.time_ms, outcome.origin, outcome.changes
         )
         group.add(outcome, found.entries, meta)
+        self._requests.committed(meta, outcome.revision, outcome.time_ms, with_id=bool(request_id))
         return outcome
 
-    def _kept(self, request_id: str, group: Group, now_ms: int) -> Committed | None:
-        """The outcome kept under a request id, as `repeated`. Expired ids are absent whether or not trimmed yet."""
+    def _kept(self, request_id: str, group: Group, meta: reads.Meta) -> Committed | None:
+        """The outcome kept under a request id, as `repeated`."""
         own = group.committed.get(request_id)
         if own is not None:
+            if own.revision <= meta.forgotten_revision:
+                return None
             return Committed(own.revision, own.succeeded, own.time_ms, own.origin, own.changes, True)
-        row = self._db.execute(
-            "SELECT revision, time_ms, body FROM requests WHERE request_id = ?", (request_id,)
-        ).fetchone()
+        row = self._db.execute("SELECT revision, body FROM requests WHERE request_id = ?", (request_id,)).fetchone()
         if row is None:
             return None
-        revision, time_ms, body = row
-        if trimming.request_expired(self._db, self._window, revision, time_ms, now_ms):
-            self._db.execute("DELETE FROM requests WHERE revision = ?", (revision,))
+        revision, body = row
+        if revision <= meta.forgotten_revision:
             return None
         outcome = reads.decode_body(revision, body)
         changes = tuple(
@@ -169,6 +171,8 @@ class SqliteEngine:
         if not db.in_transaction:
             db.execute("BEGIN IMMEDIATE")
         group.write_log(db)
+        if meta.forgotten_revision != self._meta.forgotten_revision:
+            db.execute("DELETE FROM requests WHERE revision <= ?", (meta.forgotten_revision,))
         group.write_derived(db)
         reads.write_meta(db, meta)
         db.execute("COMMIT")
@@ -176,6 +180,7 @@ class SqliteEngine:
     def _adopt(self, group: Group, meta: reads.Meta) -> None:
         """The group is durable: memory follows."""
         self._meta = meta
+        self._requests.written()
         for id, entry in group.entries.items():
             if entry is None:
                 self._live.pop(id, None)
@@ -183,6 +188,7 @@ class SqliteEngine:
                 self._live[id] = entry
 
     def _roll_back(self) -> None:
+        self._requests.rolled_back()
         try:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")

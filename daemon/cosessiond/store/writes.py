@@ -26,7 +26,9 @@ _PUT_VERSION: Final = (
     "INSERT OR REPLACE INTO versions (space, project, key, mod_revision, kind, version, create_revision, time_ms,"
     " origin, ttl_ms, owner, hash, value) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
-_PUT_REQUEST: Final = "INSERT INTO requests (revision, request_id, request_hash, time_ms, body) VALUES (?, ?, ?, ?, ?)"
+_PUT_REQUEST: Final = (
+    "INSERT OR REPLACE INTO requests (revision, request_id, request_hash, time_ms, body) VALUES (?, ?, ?, ?, ?)"
+)
 
 
 class Group:

@@ -62,7 +62,8 @@ def close(core: Core, call: Call, request: messages.Close) -> None:
 def list_(core: Core, _call: Call, request: messages.List) -> messages.ListReply:
     """The sessions, newest first."""
     found = core.registry.list(ended=request.all, project=request.project, limit=request.limit)
-    return messages.ListReply(revision=core.store.revision, sessions=found)
+    more = len(found) < core.registry.count(ended=request.all, project=request.project)
+    return messages.ListReply(revision=core.store.revision, sessions=found, more=more)
 
 
 def explain(core: Core, _call: Call, request: messages.Explain) -> messages.ExplainReply:
@@ -75,7 +76,7 @@ def explain(core: Core, _call: Call, request: messages.Explain) -> messages.Expl
         liveness=found.verdict.liveness,
         ending=found.verdict.ending,
         recoverability=found.verdict.recoverability,
-        rule=found.verdict.rule,
+        rule=found.rule,
         silent_s=round(found.silent_s, 3),
     )
 
@@ -89,7 +90,7 @@ def _require(core: Core, call: Call, id: str, *, token: str) -> None:
 ROWS: Final = (
     Row(messages.Register, Access.WRITE, register),
     Row(messages.Heartbeat, Access.READ, heartbeat),
-    Row(messages.Close, Access.WRITE, close),
+    Row(messages.Close, Access.RELEASE, close),
     Row(messages.List, Access.READ, list_),
     Row(messages.Explain, Access.READ, explain),
 )

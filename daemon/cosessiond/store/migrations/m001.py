@@ -10,6 +10,7 @@ import sqlite3
 _TABLES = (
     # One row. `applied_revision`: entries, versions and requests hold every batch up to it; start replays the rest.
     # `applied_position` counts every batch ever offered, also those that took no revision (a replicated log's index).
+    # `request_count` ids are kept in `requests`: those of all revisions above `forgotten_revision`.
     """CREATE TABLE meta (
         id INTEGER PRIMARY KEY CHECK (id = 1),
         epoch TEXT NOT NULL,
@@ -20,7 +21,9 @@ _TABLES = (
         anchor_hash BLOB NOT NULL,
         chain_hash BLOB NOT NULL,
         state_hash BLOB NOT NULL,
-        log_bytes INTEGER NOT NULL
+        log_bytes INTEGER NOT NULL,
+        request_count INTEGER NOT NULL,
+        forgotten_revision INTEGER NOT NULL
     )""",
     # `hash` is the chain up to and with this batch; `body` MessagePack of (succeeded, time_ms, origin, changes).
     """CREATE TABLE log (

@@ -1,0 +1,66 @@
+"""Which request ids are kept: for how long an outcome answers its own repetition (P2).
+
+Each commit forgets at most its two oldest ids, while there are more than `Window.request_ids` or, by the time of the
+batch, they are older than `Window.request_id_ms`. So what is kept depends on the batches alone and never on when
+somebody trimmed; it shrinks, since a commit adds one at most; and no commit pays for a day's worth of ids at once.
+
+Rule: ids are forgotten in the order of their revisions, so one number says it all: `meta.forgotten_revision`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import deque
+from typing import Final
+
+from cosessiond.store.engine import Window
+from cosessiond.store.reads import Meta
+
+FORGOTTEN_PER_COMMIT: Final = 2
+#: Oldest ids read ahead at a time.
+_AHEAD: Final = 256
+
+
+class RequestIds:
+    """The oldest kept ids, read ahead from the table; and those of the group that is being written."""
+
+    def __init__(self, db: sqlite3.Connection, window: Window) -> None:
+        self._db = db
+        self._window = window
+        self._oldest: deque[tuple[int, int]] = deque()  # (revision, time_ms), in the table
+        self._fresh: deque[tuple[int, int]] = deque()  # the same, of this group
+
+    def committed(self, meta: Meta, revision: int, time_ms: int, *, with_id: bool) -> None:
+        """A batch of the group has changed something: keep its id, if it has one, and forget what is over."""
+        if with_id:
+            meta.request_count += 1
+            self._fresh.append((revision, time_ms))
+        for _ in range(FORGOTTEN_PER_COMMIT):
+            source = self._front(meta)
+            if not source:
+                return
+            oldest, kept_ms = source[0]
+            if meta.request_count <= self._window.request_ids and time_ms - kept_ms <= self._window.request_id_ms:
+                return
+            source.popleft()
+            meta.request_count -= 1
+            meta.forgotten_revision = oldest
+
+    def written(self) -> None:
+        """The group is in the table."""
+        self._fresh.clear()
+
+    def rolled_back(self) -> None:
+        """The group never was."""
+        self._fresh.clear()
+        self._oldest.clear()
+
+    def _front(self, meta: Meta) -> deque[tuple[int, int]]:
+        if not self._oldest and meta.request_count > len(self._fresh):
+            self._oldest.extend(
+                self._db.execute(
+                    "SELECT revision, time_ms FROM requests WHERE revision > ? ORDER BY revision LIMIT ?",
+                    (meta.forgotten_revision, _AHEAD),
+                )
+            )
+        return self._oldest or self._fresh

@@ -1,0 +1,302 @@
+"""Who a process is, with real processes: parents, zombies, reused pids, namespaces, and peers of real sockets."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cosession.errors import NotAllowed
+from cosession.model import Instance
+from cosessiond.sessions import identity, procs
+from cosessiond.sessions.identity import ProcessRef
+
+linux = pytest.mark.skipif(not procs.LINUX, reason="Linux only")
+
+
+def until(condition, timeout_s=10.0):
+    """Wait for something another process does; returns what `condition` did."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        time.sleep(0.005)
+    raise AssertionError(f"not within {timeout_s} s")
+
+
+@pytest.fixture
+def sleeper():
+    with subprocess.Popen(["sleep", "60"]) as process:
+        yield process
+        process.kill()
+
+
+def test_the_start_time_of_a_process_stays_and_ends_with_it(sleeper):
+    started = identity.start_time(sleeper.pid)
+    assert started == identity.start_time(sleeper.pid) > 0
+    sleeper.kill()
+    sleeper.wait()
+    assert identity.start_time(sleeper.pid) is None
+    assert identity.instance_of(sleeper.pid) is None
+    assert identity.ancestry(sleeper.pid) == ()
+    assert identity.parent(sleeper.pid) is None
+
+
+def test_later_processes_start_later(sleeper):
+    assert identity.start_time(os.getpid()) < identity.start_time(sleeper.pid)
+
+
+@linux
+def test_the_start_time_is_ticks_since_boot_and_not_wall_clock(sleeper):
+    ticks = os.sysconf("SC_CLK_TCK")
+    since_boot = time.clock_gettime(time.CLOCK_BOOTTIME)
+    assert identity.start_time(sleeper.pid) / ticks == pytest.approx(since_boot, abs=5)
+
+
+def test_an_instance_names_boot_pid_and_start(sleeper):
+    found = identity.instance_of(sleeper.pid)
+    assert found == Instance(
+        boot_id=identity.boot_id(), pid=sleeper.pid, start_time=identity.start_time(sleeper.pid), judgeable=True
+    )
+    assert len(identity.boot_id()) == 36
+
+
+def test_a_zombie_is_over(sleeper):
+    assert not identity.is_zombie(sleeper.pid)
+    sleeper.kill()
+    until(lambda: identity.is_zombie(sleeper.pid))
+    assert identity.instance_of(sleeper.pid) is None
+    sleeper.wait()
+    assert not identity.is_zombie(sleeper.pid)
+
+
+@linux
+def test_a_process_whose_first_thread_has_left_is_not_over():
+    code = (
+        "import ctypes, threading, time\n"
+        "threading.Thread(target=time.sleep, args=(60,)).start()\n"
+        "ctypes.CDLL(None).pthread_exit(None)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code]) as process:
+        try:
+            until(lambda: b") Z " in Path(f"/proc/{process.pid}/stat").read_bytes())
+            assert not identity.is_zombie(process.pid)
+            assert identity.instance_of(process.pid) is not None
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("pid", [0, -1, -(2**31), 2**31, 2**64, 4_194_305])
+def test_numbers_that_are_no_process(pid):
+    assert identity.start_time(pid) is None
+    assert identity.parent(pid) is None
+    assert identity.owner(pid) is None
+    assert identity.ancestry(pid) == ()
+    assert not identity.same_pid_namespace(pid)
+
+
+def test_the_parent_and_the_ancestry_of_a_grandchild():
+    code = "import subprocess, sys; p = subprocess.Popen(['sleep', '60']); print(p.pid, flush=True); p.wait()"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as child:
+        grandchild = int(child.stdout.readline())
+        try:
+            assert identity.parent(grandchild) == child.pid
+            chain = identity.ancestry(grandchild)
+            assert [ref.pid for ref in chain[:3]] == [grandchild, child.pid, os.getpid()]
+            assert all(ref == ProcessRef(ref.pid, identity.start_time(ref.pid)) for ref in chain)
+            assert identity.ancestry(grandchild, 2) == chain[:2]
+            assert [ref.pid for ref in chain[3:]] == [parent.pid for parent in psutil.Process().parents()]
+        finally:
+            os.kill(grandchild, signal.SIGKILL)
+
+
+def test_an_ancestry_stops_where_the_parent_changed_while_looking(monkeypatch):
+    """Pid 30 is read as the child of 20; before that is certain 20 dies, and its pid is another process."""
+    answers = {
+        30: iter([procs.ProcessFacts(30, 20, 300, zombie=False), procs.ProcessFacts(30, 1, 300, zombie=False)]),
+        20: iter([procs.ProcessFacts(20, 1, 999, zombie=False)]),
+    }
+    monkeypatch.setattr(identity, "facts", lambda pid: next(answers[pid]))
+    assert identity.ancestry(30) == (ProcessRef(30, 300),)
+
+
+@linux
+@pytest.mark.parametrize("name", ["a b", "a) S 1 (b", "(((", ") Z 9 9 9", "R"])
+def test_a_command_name_cannot_forge_the_facts(tmp_path, name):
+    program = tmp_path / name
+    program.symlink_to("/bin/sleep")
+    with subprocess.Popen([program, "60"]) as process:
+        try:
+            until(lambda: Path(f"/proc/{process.pid}/comm").read_text().rstrip("\n") == name)
+            found = procs.facts(process.pid)
+            assert (found.parent, found.zombie) == (os.getpid(), False)
+            assert found.start_time == identity.start_time(process.pid)
+        finally:
+            process.kill()
+
+
+@linux
+def test_a_process_that_proc_does_not_show_cannot_be_judged_unless_it_is_gone(monkeypatch, sleeper):
+    def hidden(_path):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(procs, "_read", hidden)  # as with hidepid=2, or without /proc
+    with pytest.raises(procs.CannotJudge, match="exists"):
+        procs.facts(sleeper.pid)
+    assert identity.start_time(sleeper.pid) is None
+    sleeper.kill()
+    sleeper.wait()
+    assert procs.facts(sleeper.pid) is None
+
+
+def test_the_portable_floor_says_the_same(sleeper):
+    direct, floor = procs.facts(sleeper.pid), procs.facts_psutil(sleeper.pid)
+    assert (floor.pid, floor.parent, floor.zombie) == (direct.pid, direct.parent, direct.zombie)
+    assert floor == procs.facts_psutil(sleeper.pid)
+    assert procs.owner_psutil(sleeper.pid) == identity.owner(sleeper.pid) == os.getuid()
+    sleeper.kill()
+    until(lambda: identity.is_zombie(sleeper.pid))
+    assert procs.facts_psutil(sleeper.pid).zombie
+    sleeper.wait()
+    assert procs.facts_psutil(sleeper.pid) is None
+    assert procs.owner_psutil(sleeper.pid) is None
+
+
+def test_psutil_is_not_imported_where_proc_is_read():
+    code = (
+        "import sys; from cosessiond.sessions import identity; identity.instance_of(1);"
+        "print([m for m in ('psutil', 'ctypes') if m in sys.modules])"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert run.stdout.strip() == ("[]" if procs.LINUX else "['psutil', 'ctypes']")
+
+
+@linux
+def test_pid_namespaces(sleeper):
+    assert identity.same_pid_namespace(sleeper.pid)
+    try:
+        process = subprocess.Popen(["unshare", "--pid", "--fork", "sleep", "60"], stderr=subprocess.PIPE)
+    except FileNotFoundError:
+        pytest.skip("no unshare")
+    with process:
+        try:
+            inner = until(lambda: process.poll() is not None or psutil.Process(process.pid).children())
+            if inner is True:
+                pytest.skip(f"cannot make a pid namespace: {process.stderr.read().decode()}")
+            assert identity.same_pid_namespace(process.pid)
+            assert not identity.same_pid_namespace(inner[0].pid)
+        finally:
+            for child in psutil.Process(process.pid).children() if process.poll() is None else []:
+                child.kill()
+            process.kill()
+
+
+@linux
+def test_a_namespace_that_may_not_be_seen_is_told_from_the_status(monkeypatch, sleeper):
+    def forbidden(*_args, **_kwargs):
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "stat", forbidden)
+    assert identity.same_pid_namespace(sleeper.pid)
+    monkeypatch.setattr(procs, "_read", lambda _path: b"Name:\tx\nNSpid:\t4321\t7\n")
+    assert not identity.same_pid_namespace(sleeper.pid)
+
+
+# Peers.
+
+
+@pytest.fixture
+def listening(tmp_path):
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "s"))
+        server.listen()
+        yield server
+
+
+def test_the_peer_of_a_socketpair_is_this_process():
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        peer = identity.peer_of(ours)
+        assert (peer.pid, peer.uid, peer.gid) == (os.getpid(), os.getuid(), os.getgid())
+        assert peer.start_time == identity.start_time(os.getpid())
+        if procs.LINUX:
+            assert peer.pidfd >= 0
+            assert not os.get_inheritable(peer.pidfd)
+        peer.close()
+        peer.close()
+        assert peer.pidfd == -1
+
+
+@pytest.mark.parametrize("kernel_gives_pidfd", [True, False])
+def test_the_peer_of_a_connection_is_the_process_that_connected(listening, monkeypatch, kernel_gives_pidfd):
+    if not kernel_gives_pidfd:
+        monkeypatch.setattr(identity, "_SO_PEERPIDFD", 32_000)  # what a kernel before 6.5 says to 77
+    connect = f"s = socket.socket(socket.AF_UNIX); s.connect({listening.getsockname()!r})"
+    code = f"import socket, time; {connect}; time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code]) as client:
+        accepted, _ = listening.accept()
+        with accepted:
+            peer = identity.peer_of(accepted)
+            assert peer.pid == client.pid
+            assert peer.start_time == identity.start_time(client.pid)
+            if procs.LINUX:
+                assert not identity.pidfd_ended(peer.pidfd)
+                client.kill()
+                assert select.select([peer.pidfd], [], [], 5)[0] == [peer.pidfd]
+                assert identity.pidfd_ended(peer.pidfd)
+                peer.close()
+        client.kill()
+
+
+def test_a_forked_child_is_a_peer_of_its_own(listening):
+    ready, go = os.pipe()
+    child = os.fork()
+    if child == 0:  # connects by itself, then waits to be killed
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(listening.getsockname())
+            os.read(ready, 1)
+        os._exit(0)
+    try:
+        accepted, _ = listening.accept()
+        with accepted:
+            peer = identity.peer_of(accepted)
+            assert peer.pid == child
+            assert [ref.pid for ref in identity.ancestry(peer.pid)[:2]] == [child, os.getpid()]
+            peer.close()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(ready)
+        os.close(go)
+
+
+def test_a_peer_that_is_over_has_no_start_time(listening):
+    code = f"import socket; s = socket.socket(socket.AF_UNIX); s.connect({listening.getsockname()!r})"
+    with subprocess.Popen([sys.executable, "-c", code]) as client:
+        client.wait()
+        accepted, _ = listening.accept()
+        with accepted:
+            peer = identity.peer_of(accepted)
+            assert (peer.pid, peer.start_time) == (client.pid, 0)
+            peer.close()
+
+
+def test_a_socket_without_a_peer_names_nobody():
+    with socket.socket(socket.AF_UNIX) as lonely, pytest.raises(NotAllowed, match="cannot tell who is connected"):
+        identity.peer_of(lonely)
+
+
+def test_a_mac_credential():
+    raw = struct.pack("IIh2x16I", 0, 501, 2, 20, 12, *range(14))
+    assert identity.parse_xucred(raw) == (501, 20)
+    assert identity.parse_xucred(struct.pack("IIh2x16I", 0, 501, 0, *range(16))) == (501, -1)

@@ -1,0 +1,150 @@
+"""SQLite under a random life (groups, repeats, restarts, trimming, reads of the past), the specification beside it.
+
+Rule: every step is taken by both and must be answered alike; a step that only one of them takes (a restart) must not
+show. That the machine can fail is shown by the seeded faults.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from msgspec.structs import replace
+
+from cosessiond.store.engine import Batch, Engine, EntryId, Window
+from cosessiond.store.memory import MemoryEngine
+from store import generated
+from store.comparing import answers, apply_both, ids_of, unequal
+from store.engines import EPOCH, UNBOUNDED, Place
+from store.seeded import FAULTS, with_fault
+
+_REVISIONS_BACK = st.integers(min_value=0, max_value=8)
+
+
+class EngineMachine(RuleBasedStateMachine):
+    """One SQLite store in a directory of its own, and its oracle."""
+
+    sent = Bundle("sent")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory = tempfile.TemporaryDirectory()
+        self.place = self.place_in(Path(self.directory.name))
+        self.engine = self.place.open(generated.SMALL_WINDOW)
+        self.oracle = MemoryEngine(EPOCH, generated.SMALL_WINDOW)
+        self.ids: list[EntryId] = ids_of([])
+
+    def place_in(self, directory: Path) -> Place:
+        return Place("sqlite", directory)
+
+    @rule(target=sent, batches=st.lists(generated.batches, min_size=1, max_size=6))
+    def apply_group(self, batches: Sequence[Batch]) -> object:
+        self.ids = sorted({*self.ids, *ids_of(batches)})
+        assert apply_both(self.engine, self.oracle, batches, groups=[len(batches)]) == []
+        return multiple(*[each for each in batches if each.origin.request_id])
+
+    @rule(batch=sent, time_ms=st.sampled_from([0, 100, 300]), others=st.lists(generated.batches, max_size=2))
+    def repeat(self, batch: Batch, time_ms: int, others: list[Batch]) -> None:
+        self.ids = sorted({*self.ids, *ids_of(others)})
+        group = [*others, replace(batch, time_ms=time_ms)]
+        assert apply_both(self.engine, self.oracle, group, groups=[len(group)]) == []
+
+    @rule(batch=sent)
+    def reuse(self, batch: Batch) -> None:
+        other = replace(batch, origin=replace(batch.origin, request_hash=b"three"))
+        assert apply_both(self.engine, self.oracle, [other], groups=[1]) == []
+
+    @rule()
+    def reopen(self) -> None:
+        self.engine = self.place.reopen()
+
+    @rule(rows_max=st.integers(min_value=1, max_value=5))
+    def trim_a_slice(self, rows_max: int) -> None:
+        """A slice is only about as large as asked for, so the oracle follows to where the engine went."""
+        dropped = self.engine.trim(rows_max)
+        reached = self.engine.position().compact_revision
+        while self.oracle.position().compact_revision < reached:
+            assert self.oracle.trim(1), "trimmed more than the window allows"
+        while not dropped and self.oracle.trim(1):
+            assert self.oracle.position().compact_revision == reached, "stopped trimming too early"
+
+    @precondition(lambda self: self.oracle.position().revision)
+    @rule(id=generated.ids, back=_REVISIONS_BACK, limit=st.integers(min_value=1, max_value=3), after=generated.ids)
+    def read_at(self, id: EntryId, back: int, limit: int, after: EntryId) -> None:
+        position = self.oracle.position()
+        revision = max(position.compact_revision, position.revision - back)
+        assert self.engine.entry_at(id, revision) == self.oracle.entry_at(id, revision)
+        space, project, prefix = id
+        for start in ("", after[2]):
+            mine, theirs = (
+                each.range_at(space, project, prefix=prefix[:1], after=start, limit=limit, revision=revision)
+                for each in (self.engine, self.oracle)
+            )
+            assert mine == theirs
+
+    @rule(id=generated.ids, limit=st.integers(min_value=1, max_value=4), back=_REVISIONS_BACK)
+    def history(self, id: EntryId, limit: int, back: int) -> None:
+        before = max(0, self.oracle.position().revision - back)
+        assert self.engine.history(id, limit, before) == self.oracle.history(id, limit, before)
+
+    @rule(rows_max=st.integers(min_value=1, max_value=4), bytes_max=st.sampled_from([1, 300, 2_000, UNBOUNDED]))
+    def catch_up(self, rows_max: int, bytes_max: int) -> None:
+        """Page through the changes as a lagging watcher does."""
+        after = self.oracle.position().compact_revision - 1
+        while page := self.engine.changes(after, rows_max, bytes_max):
+            assert page == self.oracle.changes(after, rows_max, bytes_max)
+            after = page[-1].revision
+        assert after == self.oracle.position().revision
+
+    @invariant()
+    def stands_where_the_oracle_stands(self) -> None:
+        assert self.engine.position() == self.oracle.position()
+
+    def teardown(self) -> None:
+        try:
+            assert unequal("at last", answers(self.engine, self.ids), answers(self.oracle, self.ids)) == []
+        finally:
+            self.place.close()
+            self.directory.cleanup()
+
+
+TestEngineMachine = EngineMachine.TestCase
+TestEngineMachine.settings = settings(max_examples=100, stateful_step_count=25)
+
+
+class _FaultyPlace(Place):
+    """A store in memory with a seeded fault."""
+
+    def open(self, window: Window = generated.SMALL_WINDOW) -> Engine:
+        self._engine = with_fault(self.name, EPOCH, window)
+        return self._engine
+
+    def reopen(self) -> Engine:
+        assert self._engine is not None
+        return self._engine
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_the_machine_finds_a_seeded_fault(name: str) -> None:
+    class Faulty(EngineMachine):
+        def place_in(self, directory: Path) -> Place:
+            return _FaultyPlace(name, directory)
+
+    settled = settings(
+        max_examples=500, stateful_step_count=12, derandomize=True, database=None, phases=[Phase.generate]
+    )
+    with pytest.raises(AssertionError):
+        run_state_machine_as_test(Faulty, settings=settled)
