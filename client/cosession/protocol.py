@@ -36,7 +36,7 @@ class ServerConnection:
     """The daemon's end of one connection.
 
     Feed it with `receive_data` and take calls with `next_call` until that returns None; queue answers with `reply`,
-    `fail`, `event`; send what `data_to_send` returns. When `closing` is set, send that and close.
+    `fail`, `fail_frame`, `event`; send what `data_to_send` returns. When `closing` is set, send that and close.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -46,6 +46,8 @@ class ServerConnection:
         self.codec: Codec | None = None
         self.closing = False
         self.in_flight = 0
+        self.in_flight_bytes = 0
+        self.queued_bytes = 0
 
     def receive_data(self, data: bytes | bytearray | memoryview) -> None:
         """Take bytes as they came."""
@@ -61,29 +63,36 @@ class ServerConnection:
         """Bytes are waiting that are no whole frame yet (valid after `next_call` returned None)."""
         return bool(self._in)
 
-    def next_call(self, revision: int) -> Call | None:
-        """The next call, None when more bytes are needed. Malformed frames are answered here, at `revision`."""
-        while not self.closing and self._in:
-            if self.codec is None:
-                self.codec = codec_for(self._in[0])
-            try:
-                frame = self.codec.split(self._in, self._limits.frame_bytes_max)
-                if frame is None:
-                    return None
-                call = self.codec.decode_call(frame)
-            except BadFrame as bad:
-                self._out.append(self.codec.encode_error(bad.id, body_of(bad.error, revision)))
-                continue
-            except FramingLost as lost:
-                self.close_with(lost.error, revision)
+    def next_call(self, revision: int) -> Call | BadFrame | None:
+        """The next call, or what stands in its place, to be answered with `fail_frame`; None when more bytes are
+        needed or framing was lost, which `closing` tells apart.
+        """
+        if self.closing or not self._in:
+            return None
+        if self.codec is None:
+            self.codec = codec_for(self._in[0])
+        try:
+            frame = self.codec.split(self._in, self._limits.frame_bytes_max)
+            if frame is None:
                 return None
-            self.in_flight += 1
-            return call
-        return None
+            call = self.codec.decode_call(frame)
+        except BadFrame as bad:
+            return bad
+        except FramingLost as lost:
+            self.close_with(lost.error, revision)
+            return None
+        self.in_flight += 1
+        self.in_flight_bytes += len(call.params)
+        return call
+
+    def fail_frame(self, bad: BadFrame, revision: int) -> None:
+        """Answer a frame that is no call."""
+        assert self.codec is not None, "a frame has been read"
+        self._queue(self.codec.encode_error(bad.id, body_of(bad.error, revision)))
 
     def reply(self, call: Call, reply: Struct) -> None:
         """Answer a call. An answer over the frame limit becomes the error too_large."""
-        self.in_flight -= 1
+        self._settled(call)
         if not call.answered or self.codec is None:
             return
         frame = self.codec.encode_reply(call.id, reply)
@@ -91,30 +100,28 @@ class ServerConnection:
         if len(frame) > 2 * self._limits.frame_bytes_max:
             error = TooLarge("cannot send the answer: it is over the frame limit; ask for fewer entries")
             frame = self.codec.encode_error(call.id, body_of(error, getattr(reply, "revision", 0)))
-        self._out.append(frame)
+        self._queue(frame)
 
     def fail(self, call: Call, error: CosessionError, revision: int) -> None:
         """Answer a call with an error."""
-        self.in_flight -= 1
+        self._settled(call)
         if call.answered and self.codec is not None:
-            self._out.append(self.codec.encode_error(call.id, body_of(error, revision)))
+            self._queue(self.codec.encode_error(call.id, body_of(error, revision)))
 
-    def event(self, watch: int, body: bytes) -> int:
-        """Queue one event of a watch; returns the bytes it added."""
+    def event(self, watch: int, body: bytes) -> None:
+        """Queue one event of a watch."""
         assert self.codec is not None, "a watch exists only after a call"
-        frame = self.codec.encode_event(watch, body)
-        self._out.append(frame)
-        return len(frame)
+        self._queue(self.codec.encode_event(watch, body))
 
     def goodbye(self, error: CosessionError, revision: int) -> None:
         """Queue the word that the daemon is leaving."""
         if self.codec is not None:
-            self._out.append(self.codec.encode_goodbye(body_of(error, revision)))
+            self._queue(self.codec.encode_goodbye(body_of(error, revision)))
 
     def close_with(self, error: CosessionError, revision: int, id: CallId = None) -> None:
         """Queue a last error (in JSON when the peer has said nothing yet) and stop reading."""
         codec = self.codec or codec_for(0x7B)
-        self._out.append(codec.encode_error(id, body_of(error, revision)))
+        self._queue(codec.encode_error(id, body_of(error, revision)))
         self.closing = True
         self._in.clear()
 
@@ -124,7 +131,16 @@ class ServerConnection:
             return b""
         data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
         self._out.clear()
+        self.queued_bytes = 0
         return data
+
+    def _queue(self, frame: bytes) -> None:
+        self._out.append(frame)
+        self.queued_bytes += len(frame)
+
+    def _settled(self, call: Call) -> None:
+        self.in_flight -= 1
+        self.in_flight_bytes -= len(call.params)
 
 
 class Replied(Struct, frozen=True, gc=False):

@@ -95,7 +95,7 @@ def _check(root: Any, what: str) -> bool:
     """Walk level by level, so that the work per element runs in C; True when there is a map anywhere."""
     level: list[Any] = [root]
     has_map = False
-    for _ in range(VALUE_DEPTH_MAX + 1):
+    for depth in range(VALUE_DEPTH_MAX + 1):
         kinds = set(map(type, level))
         if not kinds <= _ALLOWED:
             names = ", ".join(sorted(kind.__name__ for kind in kinds - _ALLOWED))
@@ -108,6 +108,8 @@ def _check(root: Any, what: str) -> bool:
                 _refuse(what, "integers are 64-bit signed; send it as a string")
         if kinds <= _SCALARS:
             return has_map
+        if depth == VALUE_DEPTH_MAX:
+            break
         lists = [x for x in level if type(x) is list]
         maps = [x for x in level if type(x) is dict]
         if maps:

@@ -31,6 +31,7 @@ CallId = int | str | None
 UNREADABLE_ID: Final = 0
 
 _ID_MAX: Final = 2**63 - 1
+_ID_DIGITS_MAX: Final = 20
 _encode = msgpack.Encoder().encode
 _decode_any = msgpack.Decoder().decode
 _decode_call = msgpack.Decoder(tuple[int, int, str, Raw]).decode
@@ -301,7 +302,7 @@ def _id_despite(frame: bytes, error: InvalidRequest) -> CallId:
     if error.code == "parse_error":
         return None
     try:
-        id = json.loads(frame).get("id")
+        id = json.loads(frame, parse_int=lambda text: int(text) if len(text) <= _ID_DIGITS_MAX else None).get("id")
     except (ValueError, AttributeError, RecursionError):
         return None
     return id if _is_id(id) else None

@@ -18,7 +18,7 @@ from cosessiond.server.table import Access, Operation
 from cosessiond.sessions.identity import Peer, ProcessRef, ancestry
 from cosessiond.store.watch import Watcher
 
-#: Unsent bytes above which a connection is not read and its watches lag.
+#: Bytes above which a connection is not read (of unanswered calls, or unsent) and its watches lag (unsent).
 HIGH_WATER_BYTES: Final = 1024 * 1024
 
 
@@ -49,11 +49,12 @@ class Transport(Protocol):
 class Call:
     """One call while it is being answered. A handler answers exactly once, now or later."""
 
-    __slots__ = ("_call", "conversation")
+    __slots__ = ("_call", "_reserved", "conversation")
 
     def __init__(self, conversation: Conversation, call: wire.Call) -> None:
         self.conversation = conversation
         self._call = call
+        self._reserved = 0
 
     @property
     def peer(self) -> Peer | None:
@@ -69,12 +70,19 @@ class Call:
         """The peer and its ancestors, looked up once per connection."""
         return self.conversation.ancestry()
 
+    def reserve(self, size: int) -> None:
+        """Count `size` bytes against the connection until this call is answered: for answers that are gathered."""
+        self._reserved += size
+        self.conversation.reserved_bytes += size
+
     def reply(self, reply: Reply) -> None:
         """Answer."""
+        self.conversation.reserved_bytes -= self._reserved
         self.conversation.answer(self._call, reply)
 
     def fail(self, error: CosessionError) -> None:
         """Answer with an error."""
+        self.conversation.reserved_bytes -= self._reserved
         self.conversation.answer(self._call, error)
 
 
@@ -91,10 +99,10 @@ class Conversation:
         self.watches: dict[int, Watcher] = {}
         self.client = ""
         self.calls = 0
+        self.reserved_bytes = 0
         self.opened_s = core.clock.monotonic()
         self._ancestry: tuple[ProcessRef, ...] | None = None
         self._next_watch = 1
-        self._pending_bytes = 0
         self._soiled = False
         self._paused = False
         self._starved = False
@@ -141,14 +149,19 @@ class Conversation:
         core = self._core
         protocol = self._protocol
         while not self._closed:
-            if protocol.in_flight >= core.limits.in_flight_max or self._unsent() > HIGH_WATER_BYTES:
+            if self._has_enough():
                 self._pause(paused=True)
+                core.deadlines.cancel(("frame", self))  # it is we who do not read
                 return
             call = protocol.next_call(core.store.revision)
             if call is None:
                 break
             self.calls += 1
-            self._dispatch(call)
+            if isinstance(call, wire.BadFrame):
+                core.metrics.count(f"error.{call.error.code}")
+                protocol.fail_frame(call, core.store.revision)
+            else:
+                self._dispatch(call)
         self._pause(paused=False)
         self._soil()
         if protocol.has_partial_frame:
@@ -171,15 +184,15 @@ class Conversation:
             request = wire.decode_params(operation.decoder, call.params)
             reply = operation.row.run(self._core, mine, request)
         except CosessionError as error:
-            self.answer(call, error)
+            mine.fail(error)
             return
         except Exception as error:  # noqa: BLE001  # a bug of ours must not cost the caller its connection
             self._core.on_bug(error)
             why = f"cannot {call.method}: the daemon has a bug ({type(error).__name__}); its log has the details"
-            self.answer(call, CosessionError(why, code="internal"))
+            mine.fail(CosessionError(why, code="internal"))
             return
         if reply is not None:
-            self.answer(call, reply)
+            mine.reply(reply)
 
     def _admit_write(self) -> None:
         if self._core.draining:
@@ -213,7 +226,7 @@ class Conversation:
     def event(self, watch: int, body: bytes) -> None:
         """See `store.watch.Sink`."""
         if not self._closed:
-            self._pending_bytes += self._protocol.event(watch, body)
+            self._protocol.event(watch, body)
             self._soil()
 
     def ended(self, watch: int) -> None:
@@ -239,7 +252,6 @@ class Conversation:
         if self._closed:
             return
         data = self._protocol.data_to_send()
-        self._pending_bytes = 0
         if data:
             self._transport.send(data)
         if self._protocol.closing:
@@ -277,7 +289,16 @@ class Conversation:
         return self._protocol.in_flight
 
     def _unsent(self) -> int:
-        return self._pending_bytes + self._transport.unsent()
+        return self._protocol.queued_bytes + self._transport.unsent()
+
+    def _has_enough(self) -> bool:
+        """Whether this connection holds its share of memory already, in calls or in answers."""
+        protocol = self._protocol
+        return (
+            protocol.in_flight >= self._core.limits.in_flight_max
+            or protocol.in_flight_bytes + self.reserved_bytes > HIGH_WATER_BYTES
+            or self._unsent() > HIGH_WATER_BYTES
+        )
 
     def _feed_watches(self) -> None:
         """Let the watches go on that found this connection full."""

@@ -23,6 +23,8 @@ BACKLOG: Final = 512
 ACCEPTS_PER_WAKE: Final = 64
 #: How long accepting rests after the system ran out of descriptors or memory.
 REST_S: Final = 0.5
+#: How long a connection over the cap waits for another one's end to be noticed.
+GRACE_S: Final = 0.02
 #: A connection that has never said anything gives way after this, when the cap is reached.
 SILENT_S: Final = 10.0
 _BUFFER_BYTES: Final = 64 * 1024
@@ -63,8 +65,7 @@ class Connection(asyncio.BufferedProtocol):
     def __init__(self, listener: Listener, peer: Peer) -> None:
         self._listener = listener
         self._peer = peer
-        self._buffer = bytearray(_BUFFER_BYTES)
-        self._view = memoryview(self._buffer)
+        self._view = listener.buffer
         self._transport: asyncio.Transport | None = None
         self._conversation: Conversation | None = None
 
@@ -144,6 +145,9 @@ class Listener:
         self._loop = loop
         self._log = log
         self._pending: set[asyncio.Task[Any]] = set()
+        self._deferred = 0
+        #: One for all connections: what is read into it is taken out before the loop reads again.
+        self.buffer = memoryview(bytearray(_BUFFER_BYTES))
         loop.add_reader(sock.fileno(), self._accept)
 
     def close(self) -> None:
@@ -161,17 +165,32 @@ class Listener:
             except OSError as error:  # EMFILE, ENFILE, ENOBUFS, ENOMEM
                 self._rest(error)
                 return
-            try:
-                self._take(sock)
-            except CosessionError as error:
-                self.core.metrics.hit("connections" if isinstance(error, Overloaded) else "peer")
-                _refuse(sock, error)
+            if self._is_full() and self._deferred < ACCEPTS_PER_WAKE:
+                # Who has just closed a connection finds room: the loop may not have come to that end yet.
+                self._deferred += 1
+                self._loop.call_later(GRACE_S, self._try_again, sock)
+            else:
+                self._take_or_refuse(sock)
+
+    def _is_full(self) -> bool:
+        used = len(self.core.conversations) + len(self._pending)
+        self.core.metrics.level("connections", used, self.core.limits.connections_max)
+        return used >= self.core.limits.connections_max
+
+    def _try_again(self, sock: socket.socket) -> None:
+        self._deferred -= 1
+        self._take_or_refuse(sock)
+
+    def _take_or_refuse(self, sock: socket.socket) -> None:
+        try:
+            self._take(sock)
+        except CosessionError as error:
+            self.core.metrics.hit("connections" if isinstance(error, Overloaded) else "peer")
+            _refuse(sock, error)
 
     def _take(self, sock: socket.socket) -> None:
         core = self.core
-        used = len(core.conversations) + len(self._pending)
-        core.metrics.level("connections", used, core.limits.connections_max)
-        if used >= core.limits.connections_max and not self._evict():
+        if self._is_full() and not self._evict():
             raise Overloaded(f"cannot connect: {core.limits.connections_max} connections are open; close some")
         peer = peer_of(sock)
         if peer.uid != os.geteuid():

@@ -13,7 +13,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from cosession.errors import Compacted, Conflict, CosessionError, Overloaded
-from cosession.messages.limits import COMMIT_QUEUE_MAX, DECIDE_ATTEMPTS_MAX, READ_QUEUE_MAX, Limits
+from cosession.messages.limits import (
+    COMMIT_QUEUE_BYTES_MAX,
+    COMMIT_QUEUE_MAX,
+    DECIDE_ATTEMPTS_MAX,
+    READ_QUEUE_MAX,
+    Limits,
+)
 from cosessiond.clock import Clock
 from cosessiond.metrics import Metrics
 from cosessiond.store.commit import CommitPath, ReadJob, Ticket
@@ -29,9 +35,11 @@ from cosessiond.store.engine import (
     Engine,
     Entry,
     EntryId,
+    Merge,
     Origin,
     Outcome,
     Position,
+    Put,
     Refused,
     StoreBroken,
     Write,
@@ -126,8 +134,15 @@ class Store:
         if self._queued >= COMMIT_QUEUE_MAX:
             self._metrics.hit("commit_queue")
             raise Overloaded(f"cannot write: {COMMIT_QUEUE_MAX} batches wait to be committed; try again in a moment")
+        size = batch_bytes(batch)
+        if self._queued_bytes + size > COMMIT_QUEUE_BYTES_MAX:
+            self._metrics.hit("commit_queue_bytes")
+            raise Overloaded(
+                f"cannot write: {COMMIT_QUEUE_BYTES_MAX} bytes wait to be committed; try again in a moment"
+            )
         self._admit(batch)
         self._queued += 1
+        self._queued_bytes += size
         self._metrics.level("commit_queue", self._queued, COMMIT_QUEUE_MAX)
         self._commits.submit(Ticket(batch, done))
 
@@ -213,6 +228,7 @@ class Store:
                 self._publish_one(outcome)
         for ticket, outcome in zip(tickets, outcomes, strict=True):
             self._queued -= 1
+            self._queued_bytes -= batch_bytes(ticket.batch)
             ticket.done(outcome)
         self.flush()
 
@@ -234,6 +250,14 @@ class Store:
                 self.index.remove(change.id)
         for listener in self.listeners:
             listener(outcome)
+
+
+def batch_bytes(batch: Batch) -> int:
+    """What a batch counts for while it waits, in bytes: its values and patches."""
+    return sum(
+        len(write.value) if isinstance(write, Put) else len(write.patch) if isinstance(write, Merge) else 0
+        for write in (*batch.then, *batch.otherwise)
+    )
 
 
 def _entry(change: Applied, outcome: Committed) -> Entry:

@@ -74,6 +74,7 @@ def range_(core: Core, call: Call, request: messages.Range) -> messages.RangeRep
 def _range_at(core: Core, call: Call, request: messages.Range, revision: int) -> None:
     """A page of the past, gathered in slices so that no commit waits long behind it."""
     store = core.store
+    call.reserve(RANGE_BYTES_MAX)
     gathered: list[Entry] = []
 
     def look(after: str) -> None:
@@ -198,6 +199,7 @@ def history(core: Core, call: Call, request: messages.History) -> None:
         more = len(versions) < len(found)
         call.reply(messages.HistoryReply(revision=core.store.revision, versions=versions, more=more))
 
+    call.reserve(RANGE_BYTES_MAX)
     core.store.read(lambda engine: engine.history(id, request.limit + 1, request.before_revision), done)
 
 

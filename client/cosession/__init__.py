@@ -1,0 +1,103 @@
+"""cosession: one shared, versioned memory and one referee for the AI coding sessions of a machine.
+
+    with cosession.connect() as client:
+        entry = client.put("plan/next", {"step": 1})
+
+Rule: importing this package loads nothing but itself; a name loads its module when it is first used (PEP 562), so that
+the command line and the hooks pay only for what they need.
+"""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cosession import aio, sync
+    from cosession._version import __version__
+    from cosession.errors import (
+        Closed,
+        Compacted,
+        ConfigError,
+        Conflict,
+        CosessionError,
+        EpochChanged,
+        InvalidRequest,
+        NotAllowed,
+        Overloaded,
+        TimedOut,
+        TooLarge,
+        UnknownOutcome,
+        Unreachable,
+    )
+    from cosession.exchange.cursor import Reset
+    from cosession.model import Change, Entry, Version, Written
+    from cosession.sync import Client, Session, Watch, connect
+
+#: Where each public name lives; a module stands for itself.
+_HOMES = {
+    "aio": "cosession.aio",
+    "sync": "cosession.sync",
+    "__version__": "cosession._version",
+    **dict.fromkeys(
+        (
+            "Closed",
+            "Compacted",
+            "ConfigError",
+            "Conflict",
+            "CosessionError",
+            "EpochChanged",
+            "InvalidRequest",
+            "NotAllowed",
+            "Overloaded",
+            "TimedOut",
+            "TooLarge",
+            "UnknownOutcome",
+            "Unreachable",
+        ),
+        "cosession.errors",
+    ),
+    "Reset": "cosession.exchange.cursor",
+    **dict.fromkeys(("Change", "Entry", "Version", "Written"), "cosession.model"),
+    **dict.fromkeys(("Client", "Session", "Watch", "connect"), "cosession.sync"),
+}
+
+__all__ = [
+    "Change",
+    "Client",
+    "Closed",
+    "Compacted",
+    "ConfigError",
+    "Conflict",
+    "CosessionError",
+    "Entry",
+    "EpochChanged",
+    "InvalidRequest",
+    "NotAllowed",
+    "Overloaded",
+    "Reset",
+    "Session",
+    "TimedOut",
+    "TooLarge",
+    "UnknownOutcome",
+    "Unreachable",
+    "Version",
+    "Watch",
+    "Written",
+    "__version__",
+    "aio",
+    "connect",
+    "sync",
+]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'cosession' has no attribute {name!r}")
+    from importlib import import_module
+
+    module = import_module(home)
+    found: object = module if home == f"cosession.{name}" else getattr(module, name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,14 @@
+"""The asyncio client: `async with cosession.aio.connect() as client`. The same names as the blocking one, awaited.
+
+Any number of calls may be in flight on one client; cancelling one leaves the others alone. `client.watch(...)` is
+iterated with `async for`; `client.session(...)` is entered with `async with`, or awaited.
+
+Rule: `io` holds what asyncio does differently from blocking; the rest is written here once and translated into
+`cosession.sync` by tests/client/unasync.py.
+"""
+
+from .client import Client, connect
+from .session import Session
+from .watch import Watch
+
+__all__ = ["Client", "Session", "Watch", "connect"]

@@ -1,0 +1,43 @@
+"""`cosession debug call`: any method of the socket with any parameters, as they are.
+
+Rule: adds nothing to what was typed, so that what the daemon says is about that.
+"""
+
+from __future__ import annotations
+
+from cosession.cli import data, render
+from cosession.cli.line import Line
+from cosession.cli.options import Given, Verb
+from cosession.cli.put import read_input
+from cosession.errors import InvalidRequest
+
+
+def run(given: Given) -> int:
+    """Call and print the result as JSON."""
+    method = given.words[0]
+    text = given.words[1] if len(given.words) > 1 else "{}"
+    if text == "-":
+        text = read_input()
+    try:
+        params = data.loads(text)
+    except ValueError as error:
+        raise InvalidRequest(f"cannot call {method}: the parameters are {error}; do: give one JSON object") from None
+    if not isinstance(params, dict):
+        raise InvalidRequest(f"cannot call {method}: the parameters must be a JSON object; do: name each one")
+    render.json_line(Line(given, spawn=False).ask_once(method, text))
+    return 0
+
+
+CALL = Verb(
+    "debug call",
+    "METHOD [JSON]",
+    run,
+    summary="Call a method of the daemon and print its result as JSON.",
+    text="JSON is the object of parameters, `-` reads it from standard input. The methods are those of\n"
+    "client/PROTOCOL.md. Nothing is added: no project, no request id, and no daemon is started.",
+    examples=(
+        ("cosession debug call ping", "without parameters"),
+        ('cosession debug call get \'{"key": "plan/next", "project": "global"}\'', "with parameters"),
+    ),
+    words=(1, 2),
+)

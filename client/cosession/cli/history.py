@@ -1,0 +1,73 @@
+"""`cosession history`: the kept versions of one entry, newest first.
+
+Rule: shows what the daemon kept and nothing it derived.
+"""
+
+from __future__ import annotations
+
+from time import time
+
+from cosession.cli import render
+from cosession.cli.line import Line
+from cosession.cli.options import Given, Option, Verb
+from cosession.cli.scope import project_of_command
+from cosession.errors import CosessionError
+
+#: `messages.limits.VERSIONS_KEPT`, which is not light.
+VERSIONS_KEPT = 50
+
+
+def run(given: Given) -> int:
+    """Print the versions; exit 1 when the entry never was."""
+    key, project = given.words[0], project_of_command(given)
+    params = {
+        "key": key,
+        "project": project,
+        "limit": given.integer("--limit", VERSIONS_KEPT, low=1, high=VERSIONS_KEPT),
+        "before_revision": given.integer("--before", 0),
+    }
+    reply = Line(given).ask("history", params)
+    versions = reply["versions"]
+    if given.flag("--json"):
+        render.json_line({"versions": versions, "more": reply["more"], "key": key, "revision": reply["revision"]})
+        return 0
+    if not versions:
+        raise CosessionError(
+            f"cannot show the history of {key!r}: project {project!r} has none of it; see: cosession ls",
+            code="not_found",
+            data={"key": key, "project": project},
+        )
+    now = time()
+    rows = [
+        (
+            str(each["mod_revision"]),
+            each["kind"],
+            str(each["version"] or "-"),
+            render.ago(each["time"], now),
+            each["session"] or "-",
+            each["operation"] or "-",
+            render.brief(each["value"]) if each["version"] else "-",
+        )
+        for each in versions
+    ]
+    render.table(("REVISION", "KIND", "VERSION", "WHEN", "SESSION", "OPERATION", "VALUE"), rows)
+    if reply["more"]:
+        render.note(f"there are older ones: --before {versions[-1]['mod_revision']}")
+    return 0
+
+
+HISTORY = Verb(
+    "history",
+    "KEY",
+    run,
+    summary="Print the versions of an entry, newest first; the last 50 are always kept.",
+    options=(
+        Option("--limit", "N", "at most N versions (default 50)"),
+        Option("--before", "REV", "only those below this revision"),
+    ),
+    examples=(
+        ("cosession history plan/next", "who changed it, when, to what"),
+        ("cosession history plan/next --json", '{"versions": [...]}'),
+    ),
+    words=(1, 1),
+)

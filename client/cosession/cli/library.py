@@ -1,0 +1,24 @@
+"""The library as `watch` uses it: a client made from the options of a command.
+
+Rule: the blocking client only, imported here and nowhere else in the command line but by the demo.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cosession import sync
+from cosession.cli.scope import project_of_command
+
+if TYPE_CHECKING:
+    from cosession.cli.options import Given
+
+
+def open_client(given: Given) -> sync.Client:
+    """A connected client; raises Unreachable, NotAllowed."""
+    return sync.connect(
+        socket=given.text("--socket") or None,
+        project=project_of_command(given),
+        timeout_s=given.timeout_s(),
+        spawn=not given.flag("--no-spawn"),
+    )

@@ -1,0 +1,275 @@
+"""One question to the daemon and its answer, as a line of JSON each: what every verb but the lasting ones runs on.
+
+`Line` connects (starting a daemon when none is there and that is allowed), checks that the peer is the same user before
+it says a word, asks, and asks again under the same request id when the connection breaks before the answer.
+
+Rule: the standard library's C parts only. The library is imported when a daemon has to be started, never before.
+"""
+
+from __future__ import annotations
+
+import _socket
+import os
+import sys
+from errno import EAGAIN, ECONNREFUSED, ENOENT, ENOTDIR
+from time import monotonic, sleep
+
+from cosession import paths
+from cosession.cli import data
+from cosession.errors import (
+    CosessionError,
+    InvalidRequest,
+    NotAllowed,
+    TimedOut,
+    TooLarge,
+    UnknownOutcome,
+    Unreachable,
+    error_from,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from cosession.cli.options import Given
+
+ANSWER_BYTES_MAX = 4 * 1024 * 1024
+RETRY_S = 0.02
+_READ_BYTES = 256 * 1024
+
+
+class _Broken(Exception):
+    """The connection ended before the answer came; `refused`: the daemon said that it would not even try."""
+
+    def __init__(self, *, refused: bool = False) -> None:
+        super().__init__()
+        self.refused = refused
+
+
+class Line:
+    """A connection for one command. `spawn`: start a daemon when there is none, unless the user forbids it."""
+
+    def __init__(self, given: Given, *, spawn: bool = True) -> None:
+        self._timeout_s = given.timeout_s()
+        self._deadline = monotonic() + self._timeout_s
+        self._spawns = spawn
+        self._may_spawn = spawn and not given.flag("--no-spawn")
+        self._named = given.text("--socket")
+        self.path = self._named or paths.socket_path()
+        self._socket: _socket.socket | None = None
+        self._connected_before = False
+        self._in = bytearray()
+        self._id = 0
+
+    def ask(self, method: str, params: dict[str, Any], *, members: str = "") -> dict[str, Any]:
+        """The result of one call; raises the typed error the daemon answers.
+
+        `members`: further parameters as the JSON text of an object without its braces. A call with a `request_id` is a
+        write: it may be repeated under that id, and without an answer its outcome is unknown. Others must be reads.
+        """
+        text = _params(params, members)
+        is_write = "request_id" in params
+        epoch, doubtful = "", False  # doubtful: an attempt was sent and got no answer
+        while True:
+            before = doubtful
+            try:
+                self._connect()
+                if is_write:
+                    epoch = self._same_epoch(epoch, doubtful=doubtful)
+                doubtful = is_write
+                return self._call(method, text)
+            except _Broken as broken:
+                self.close()
+                if broken.refused:
+                    doubtful = before
+            except (Unreachable, TimedOut, UnknownOutcome) as error:
+                self.close()
+                if doubtful:
+                    raise _unknown(method, error.message, {"request_id": params["request_id"]}) from None
+                raise
+            sleep(RETRY_S)
+
+    def ask_once(self, method: str, text: str) -> dict[str, Any]:
+        """The result of one call with parameters as JSON text, which is never repeated: it may be a write."""
+        self._connect()
+        try:
+            return self._call(method, _one_line(text))
+        except _Broken:
+            raise _unknown(method, "the connection ended before the answer", {}) from None
+
+    def again(self) -> None:
+        """Give the next question the whole time again."""
+        self._deadline = monotonic() + self._timeout_s
+
+    def close(self) -> None:
+        """Hang up."""
+        if self._socket is not None:
+            self._socket.close()
+        self._socket = None
+        self._in.clear()
+
+    def _same_epoch(self, before: str, *, doubtful: bool) -> str:
+        """The epoch of this connection. A request id protects within one only, so a doubtful write ends at another."""
+        epoch: str = self._call("ping", "{}")["epoch"]
+        if doubtful and epoch != before:
+            raise UnknownOutcome("the store began another epoch meanwhile")
+        return epoch
+
+    def _call(self, method: str, params: str) -> dict[str, Any]:
+        """One call on the open connection; raises _Broken when it ends or the daemon is leaving."""
+        self._id += 1
+        call = f'{{"jsonrpc":"2.0","id":{self._id},"method":{data.dumps(method)},"params":{params}}}\n'
+        try:
+            message = call.encode()
+        except UnicodeEncodeError:
+            raise InvalidRequest("cannot send the call: an argument is not valid UTF-8; check its encoding") from None
+        self._send(message)
+        while True:
+            answer = self._receive()
+            if answer.get("id") != self._id and ("method" in answer or answer.get("id") is not None):
+                continue  # an event, a goodbye, or the late answer to a call given up
+            if "error" not in answer:
+                result: dict[str, Any] = answer["result"]
+                return result
+            error = _error(answer["error"])
+            if error.code == "shutting_down":
+                raise _Broken(refused=True)
+            raise error
+
+    def _send(self, message: bytes) -> None:
+        assert self._socket is not None, "connected before"
+        try:
+            self._socket.settimeout(self._left_s("send"))
+            self._socket.sendall(message)
+        except TimeoutError:
+            raise self._timed_out("send") from None
+        except OSError:
+            # What it said before it hung up (a refusal, for one) may still be there to read.
+            if not self._in and not self._has_more():
+                raise _Broken from None
+
+    def _receive(self) -> dict[str, Any]:
+        while (end := self._in.find(b"\n")) < 0:
+            if len(self._in) > ANSWER_BYTES_MAX:
+                raise TooLarge(f"cannot read the answer: over {ANSWER_BYTES_MAX} bytes; ask for fewer entries")
+            if not self._has_more():
+                raise _Broken
+        message = bytes(self._in[:end])
+        del self._in[: end + 1]
+        try:
+            answer = data.loads(message.decode())
+        except ValueError as error:
+            raise CosessionError(f"cannot read the daemon's answer: {error}", code="parse_error") from None
+        if not isinstance(answer, dict):
+            raise CosessionError("cannot read the daemon's answer: it is no object", code="parse_error")
+        return answer
+
+    def _has_more(self) -> bool:
+        assert self._socket is not None, "connected before"
+        try:
+            self._socket.settimeout(self._left_s("read"))
+            more = self._socket.recv(_READ_BYTES)
+        except TimeoutError:
+            raise self._timed_out("read") from None
+        except OSError:
+            return False
+        self._in += more
+        return bool(more)
+
+    def _left_s(self, what: str) -> float:
+        left = self._deadline - monotonic()
+        if left <= 0:
+            raise self._timed_out(what)
+        return left
+
+    def _timed_out(self, what: str) -> TimedOut:
+        why = {"send": "it takes no more", "read": "no answer came", "connect": "it takes no connection"}[what]
+        return TimedOut(
+            f"cannot reach the daemon at {self.path}: {why} within {self._timeout_s:g} s; see: cosession status, or "
+            "wait longer with --timeout S"
+        )
+
+    def _connect(self) -> None:
+        """Open the connection if it is not."""
+        while self._socket is None:
+            peer = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+            try:
+                peer.settimeout(self._left_s("connect"))
+                peer.connect(self.path)
+                check_peer(peer, self.path)
+                self._socket = peer
+            except TimeoutError:
+                raise self._timed_out("connect") from None
+            except OSError as error:
+                if error.errno == EAGAIN:  # its queue of connections is full
+                    sleep(RETRY_S)
+                elif error.errno in (ENOENT, ENOTDIR, ECONNREFUSED):
+                    self._socket = self._connect_slowly()
+                else:
+                    raise _cannot_open(self.path, error) from None
+            finally:
+                if self._socket is not peer:
+                    peer.close()
+        self._connected_before = True
+
+    def _connect_slowly(self) -> _socket.socket:
+        """Nobody is at the path: look where the running daemon says it is, and start one where that is wanted."""
+        from cosession.cli import starting
+
+        again = self._connected_before and self._spawns
+        try:
+            return starting.connected(self._named, self._deadline, spawn=self._may_spawn, again=again)
+        except Unreachable:
+            if self._spawns:
+                raise
+        # A verb that only looks would never have started one: say so plainly.
+        raise Unreachable(
+            f"cannot reach the daemon at {self.path}: none is running; do: cosession start",
+            data={"path": self.path, "running": False},
+        )
+
+
+def check_peer(peer: _socket.socket, path: str) -> None:
+    """Raise NotAllowed unless the process at the other end is of this user, by word of the kernel."""
+    if sys.platform == "darwin":
+        # struct xucred of SOL_LOCAL, LOCAL_PEERCRED: version, uid, ...
+        uid = int.from_bytes(peer.getsockopt(0, 1, 76)[4:8], sys.byteorder)
+    else:
+        uid = int.from_bytes(peer.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)[4:8], sys.byteorder)
+    if uid != os.geteuid():
+        raise NotAllowed(f"cannot trust the daemon at {path}: it runs as uid {uid}, not as you; do: remove that socket")
+
+
+def _cannot_open(path: str, error: OSError) -> Unreachable:
+    """The socket is there and will not be opened; inside a sandbox that is the sandbox."""
+    from cosession.reach import sandbox_of
+
+    sandbox = sandbox_of(os.environ)
+    advice = f"allow this path in the settings of {sandbox}" if sandbox else "see: cosession sockname"
+    return Unreachable(f"cannot open the socket {path}: {error.strerror or error}; {advice}", data={"path": path})
+
+
+def request_id() -> str:
+    """A fresh id for a write, so that it can be repeated without being done twice."""
+    return os.urandom(16).hex()
+
+
+def _params(params: dict[str, Any], members: str) -> str:
+    texts = [f"{data.dumps(name)}:{data.dumps(value)}" for name, value in params.items()]
+    return "{" + ",".join([*texts, _one_line(members)] if members else texts) + "}"
+
+
+def _one_line(text: str) -> str:
+    """JSON text without line breaks, which are blanks in JSON and the end of a message on the wire."""
+    return text.replace("\n", " ").replace("\r", " ")
+
+
+def _error(body: dict[str, Any]) -> CosessionError:
+    more = dict(body.get("data") or {})
+    code = str(more.pop("code", "internal"))
+    more.pop("retryable", None)
+    return error_from(code, str(body.get("message", "")), more)
+
+
+def _unknown(method: str, why: str, data: dict[str, Any]) -> UnknownOutcome:
+    return UnknownOutcome(f"cannot tell whether the {method} was done: {why}; do: look before you repeat it", data=data)

@@ -1,0 +1,118 @@
+"""`cosession put`: write one entry, plainly or by compare-and-swap.
+
+Rule: on the fast path; JSON text is passed on as it was typed, so that the daemon judges it (duplicate names, numbers
+too large) and nothing is lost on the way.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from cosession.cli import data, render
+from cosession.cli.line import Line
+from cosession.cli.options import Given, Option, Verb, usage_error
+from cosession.cli.scope import write_params
+from cosession.errors import CosessionError, InvalidRequest, TooLarge
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+#: More than any value may have; what is read from standard input stops there instead of filling memory.
+INPUT_BYTES_MAX = 16 * 1024 * 1024
+
+
+def run(given: Given) -> int:
+    """Write, print the new revision, and say whose value was replaced."""
+    key, text = given.words
+    if given.flag("--ttl") and given.flag("--ephemeral"):
+        raise usage_error(given.verb, "--ttl and --ephemeral exclude one another")
+    params = {"key": key, **write_params(given), **expectation(given)}
+    if given.flag("--ttl"):
+        params["ttl_s"] = given.number("--ttl", 0.0, low=0.001)
+    if given.flag("--ephemeral"):
+        params["ephemeral"] = True
+    value = value_text(text, string=given.flag("--string"))
+    line = Line(given)
+    reply = line.ask("put", params, members=f'"value":{value}')
+    written = reply["written"]
+    if given.flag("--json"):
+        render.json_line({**written, "repeated": reply.get("repeated", False), "revision": reply["revision"]})
+        return 0
+    render.line(str(written["mod_revision"]))
+    if written["replaced_session"] not in ("", written["session"]):
+        whose = session_label(line, written["replaced_session"])
+        render.note(f"replaced revision {written['replaced_revision']}, written by session {whose}")
+    return 0
+
+
+def expectation(given: Given) -> dict[str, Any]:
+    """`--expect REV` as a parameter, when given."""
+    return {"expect_revision": given.integer("--expect", 0)} if given.flag("--expect") else {}
+
+
+def value_text(word: str, *, string: bool) -> str:
+    """The JSON text of a VALUE argument: JSON if it parses, else a string; `-` reads it from standard input."""
+    text = read_input() if word == "-" else word
+    if not string:
+        try:
+            data.loads(text)
+        except ValueError as error:
+            if text.lstrip()[:1] in ("{", "["):
+                render.note(f"VALUE is stored as text: {error} (--string says so without this note)")
+        else:
+            return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidRequest("cannot take VALUE: it is not valid UTF-8; store binary data elsewhere") from None
+    return data.dumps(text)
+
+
+def read_input() -> str:
+    """Standard input as text, within bounds."""
+    if sys.stdin is None:
+        raise InvalidRequest("cannot read standard input: it is closed; give the value as an argument")
+    raw = sys.stdin.buffer.read(INPUT_BYTES_MAX + 1)
+    if len(raw) > INPUT_BYTES_MAX:
+        raise TooLarge(
+            f"cannot take standard input: over {INPUT_BYTES_MAX} bytes; values hold 256 KiB, split it over several keys"
+        )
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise InvalidRequest("cannot take standard input: it is not valid UTF-8; store binary data elsewhere") from None
+
+
+def session_label(line: Line, id: str) -> str:
+    """A session for people: its name and id; just the id when the daemon cannot say."""
+    try:
+        session = line.ask("session.explain", {"session": id})["session"]
+    except CosessionError:
+        return id
+    return f"{session['name']} ({id})" if session["name"] else id
+
+
+PUT = Verb(
+    "put",
+    "KEY VALUE",
+    run,
+    summary="Write one entry and print the new revision.",
+    text="VALUE is JSON if it parses as JSON, else a string; `-` reads it from standard input. Write -- before a\n"
+    "VALUE that begins with a dash. Without --expect the last write wins; the version it replaced stays in the\n"
+    "history, and when another session had written that, it is said. Without --ttl and --ephemeral the entry\n"
+    "stays for good.",
+    options=(
+        Option("--string", "", "VALUE is a string, whatever it looks like"),
+        Option("--expect", "REV", "only if this mod_revision stands (0: only if absent); else exit 3"),
+        Option("--ttl", "S", "the entry expires S seconds after its last put"),
+        Option("--ephemeral", "", "the entry ends with your session"),
+    ),
+    examples=(
+        ("cosession put plan/next '{\"step\": 1}'", "store JSON"),
+        ("cosession put note/today 'parser first, then the tests'", "store a string"),
+        ("git diff | cosession put review/diff --string -", "store what a command prints"),
+        ("cosession put lock/build mine --expect 0 --ttl 60", "take a lock that nobody holds, for a minute"),
+    ),
+    words=(2, 2),
+)

@@ -1,0 +1,46 @@
+"""`cosession status`: the daemon on one page.
+
+Rule: on the fast path, and it never starts a daemon: looking must not change what is seen.
+"""
+
+from __future__ import annotations
+
+from cosession.cli import render
+from cosession.cli.line import Line
+from cosession.cli.options import Given, Verb
+from cosession.cli.render import count
+
+
+def run(given: Given) -> int:
+    """Print the state; exit 69 when no daemon is running."""
+    status = Line(given, spawn=False).ask("status", {})
+    if given.flag("--json"):
+        render.json_line(status)
+        return 0
+    rows = (
+        ("daemon", f"cosessiond {status['version']}, pid {status['pid']}, up {render.span(status['uptime_s'])}"),
+        ("socket", status["socket"]),
+        ("state", f"{status['state_directory']} ({status['engine']})"),
+        ("revision", f"{status['revision']} (kept whole from {status['compact_revision']}, epoch {status['epoch']})"),
+        ("entries", f"{status['entries']:,}, {render.size(status['live_bytes'])}"),
+        ("sessions", f"{status['sessions']:,} alive"),
+        ("clients", f"{count(status['connections'], 'connection')}, {count(status['watches'], 'watch')}"),
+    )
+    for name, text in rows:
+        render.line(f"{render.paint(f'{name:<9}', 'dim')} {render.escape(text)}")
+    if status["read_only"]:
+        render.line(render.paint("read-only", "yellow") + f" {render.escape(status['read_only'])}")
+    return 0
+
+
+STATUS = Verb(
+    "status",
+    "",
+    run,
+    summary="Show the daemon's state: pid, version, socket, revision, entries, sessions, clients.",
+    text="It never starts a daemon. Exit code 69 when none is running.",
+    examples=(
+        ("cosession status", "for people"),
+        ("cosession status --json", "for programs: pid, version, socket, revision, sessions and more"),
+    ),
+)

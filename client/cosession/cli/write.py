@@ -1,0 +1,134 @@
+"""`cosession merge`, `delete`, `txn`: the other one-question writes.
+
+Rule: each is one request with one request id; JSON text is passed on as it was typed.
+"""
+
+from __future__ import annotations
+
+from cosession.cli import data, render
+from cosession.cli.line import Line
+from cosession.cli.options import Given, Option, Verb
+from cosession.cli.put import expectation, read_input
+from cosession.cli.scope import write_params
+from cosession.errors import InvalidRequest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_EXPECT = Option("--expect", "REV", "only if this mod_revision stands; else exit 3")
+
+
+def run_merge(given: Given) -> int:
+    """Apply a merge patch and print the merged value."""
+    key, text = given.words
+    patch, _ = _json_argument(given, text, "PATCH")
+    reply = Line(given).ask(
+        "merge", {"key": key, **write_params(given), **expectation(given)}, members=f'"patch":{patch}'
+    )
+    if given.flag("--json"):
+        about = {"value": reply["value"], "repeated": reply.get("repeated", False), "revision": reply["revision"]}
+        render.json_line({**reply["written"], **about})
+    else:
+        render.line(render.json_text(reply["value"]))
+    return 0
+
+
+def run_delete(given: Given) -> int:
+    """Delete and print the revision; that there was nothing to delete is said, and fine."""
+    key = given.words[0]
+    reply = Line(given).ask("delete", {"key": key, **write_params(given), **expectation(given)})
+    written = reply["written"]
+    if given.flag("--json"):
+        about = {"deleted": written is not None, "key": key, "repeated": reply.get("repeated", False)}
+        render.json_line({**(written or {}), **about, "revision": reply["revision"]})
+    elif written is None:
+        render.note(f"there was no {key!r} to delete")
+    else:
+        render.line(str(written["mod_revision"]))
+    return 0
+
+
+def run_txn(given: Given) -> int:
+    """Run a transaction; print what it wrote. A failed compare without `else` is a conflict, exit 3."""
+    text, parts = _json_argument(given, given.words[0] if given.words else "-", "the transaction")
+    unknown = set(parts) - {"compares", "then", "else"} if isinstance(parts, dict) else {"it"}
+    if unknown:
+        raise InvalidRequest(
+            'cannot run the transaction: give one JSON object with "compares", "then" and "else" (each a list, each '
+            f"optional), without {', '.join(sorted(map(repr, unknown)))}; see: cosession txn --help"
+        )
+    reply = Line(given).ask("txn", write_params(given), members=text.strip()[1:-1].strip())
+    if given.flag("--json"):
+        render.json_line(reply)
+        return 0
+    branch = "then" if reply["succeeded"] else "else"
+    render.line(f"{branch}: {len(reply['written'])} written at revision {reply['txn_revision']}")
+    for written in reply["written"]:
+        render.line(render.escape(f"  {written['kind']} {written['key']}"))
+    return 0
+
+
+def _json_argument(given: Given, word: str, what: str) -> tuple[str, Any]:
+    """The text and the value of an argument that must be JSON; `-` reads standard input."""
+    text = read_input() if word == "-" else word
+    try:
+        return text, data.loads(text)
+    except ValueError as error:
+        raise InvalidRequest(
+            f"cannot take {what}: it is {error}; see: cosession {given.verb.name} --help", code="parse_error"
+        ) from None
+
+
+MERGE = Verb(
+    "merge",
+    "KEY PATCH",
+    run_merge,
+    summary="Change parts of an entry with a JSON merge patch (RFC 7396) and print the merged value.",
+    text="Members of PATCH replace those of the entry, null removes one, objects merge. The daemon applies it in the\n"
+    "order of its commits, so two merges of different members never lose each other. An absent entry counts as {}.\n"
+    "`-` reads PATCH from standard input.",
+    options=(_EXPECT,),
+    examples=(
+        ('cosession merge plan/next \'{"owner": "otter"}\'', "set one member"),
+        ("cosession merge plan/next '{\"draft\": null}'", "remove one"),
+    ),
+    words=(2, 2),
+)
+
+DELETE = Verb(
+    "delete",
+    "KEY",
+    run_delete,
+    summary="Delete one entry and print the revision. Its history stays.",
+    options=(_EXPECT,),
+    examples=(
+        ("cosession delete plan/next", "delete it, whatever it holds"),
+        ("cosession delete plan/next --expect 41", "only if nobody wrote it since revision 41"),
+    ),
+    words=(1, 1),
+)
+
+TXN = Verb(
+    "txn",
+    "[JSON]",
+    run_txn,
+    summary="Compare and write several entries at one revision: all or nothing.",
+    text='JSON (or standard input) is {"compares": [...], "then": [...], "else": [...]}, each part optional.\n'
+    '  compares  {"kind": "entry", "key": K, "field": "mod_revision" | "create_revision" | "version", "value": N}\n'
+    '            {"kind": "range", "prefix": P, "max_mod_revision": N}\n'
+    '  writes    {"op": "put", "key": K, "value": V}   {"op": "merge", "key": K, "patch": P}   '
+    '{"op": "delete", "key": K}\n'
+    "An absent entry has 0 in every field. When a compare fails and there is no else, nothing is written: exit 3.",
+    examples=(
+        (
+            (
+                'cosession txn \'{"compares": [{"kind": "entry", "key": "a", "value": 0}], '
+                '"then": [{"op": "put", "key": "a", "value": 1}, {"op": "put", "key": "b", "value": 2}]}\''
+            ),
+            "write two entries if the first is absent",
+        ),
+        ("cosession txn < steps.json", "read it from a file"),
+    ),
+    words=(0, 1),
+)

@@ -1,0 +1,13 @@
+"""The blocking client: `with cosession.connect() as client`.
+
+One socket and no thread, until a session promises heartbeats. Several threads may share a client; they are served one
+call at a time.
+
+Rule: `io` is what blocks, written by hand; the other modules are made from `cosession.aio` by tests/client/unasync.py.
+"""
+
+from .client import Client, connect
+from .session import Session
+from .watch import Watch
+
+__all__ = ["Client", "Session", "Watch", "connect"]

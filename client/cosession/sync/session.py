@@ -1,0 +1,185 @@
+# Made from cosession/aio/session.py by tests/client/unasync.py; change that one.
+"""Sessions of this program: registered, kept alive by heartbeats, closed gracefully.
+
+The heartbeats of all sessions of a client go over one connection of their own, in the background, so that a long call
+or a busy program is not taken for a dead one. They never start a daemon: that is for calls that want something.
+
+Rule: a session that ended by the daemon's verdict is not revived in the background; `ended` says why.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Final, Protocol
+
+from msgspec.structs import replace
+
+from cosession.errors import Closed, CosessionError
+from cosession.exchange.calls import LinkLost, prepared
+from cosession.exchange.presence import BeatSchedule
+from cosession.messages import Request
+from cosession.messages.base import R
+from cosession.messages.sessions import Close, Explain, ExplainReply, Heartbeat, Register
+from cosession.model import Session as Record
+
+from .io import Alarm, Background, Link, Startable, now
+from .linking import Common, open_link
+
+#: How long a heartbeat may take, and how soon one that failed is tried again, in seconds.
+BEAT_S: Final = 2.0
+#: Answers that say a session is over.
+ENDED: Final = frozenset({"session_ended", "not_found", "not_allowed"})
+
+
+class Caller(Protocol):
+    """What a session needs of its client."""
+
+    def call(self, request: Request[R], *, timeout_s: float | None = None) -> R:
+        """See `Verbs.call`."""
+        ...
+
+
+class Session(Startable):
+    """One session that this program opened. `id` is known from the start; `client` is the client it was opened on.
+
+    `record` is the daemon's record of it as last answered, None before it is registered. `ended` is "" while it lives,
+    else why it does not, as the daemon said when a heartbeat or a re-attach was refused.
+    """
+
+    def __init__(self, client: Caller, common: Common, beats: Beats, register: Register) -> None:
+        self.client = client
+        self.record: Record | None = None
+        self.ended = ""
+        self._common = common
+        self._beats = beats
+        self._register = prepared(register, common.new_id)
+        self._session_token = ""
+        self._closed = False
+
+    @property
+    def id(self) -> str:
+        """The session's id."""
+        return self._register.id
+
+    @property
+    def name(self) -> str:
+        """Its label."""
+        return self.record.name if self.record else self._register.name
+
+    def explain(self, *, timeout_s: float | None = None) -> ExplainReply:
+        """Why it is in its state: every signal, the verdict, the rule."""
+        return self.client.call(Explain(session=self.id), timeout_s=timeout_s)
+
+    def close(self, reason: str = "", *, timeout_s: float | None = None) -> None:
+        """End it gracefully: its ephemeral entries go and its state is `closed`. Harmless when done before.
+
+        Heartbeats stop whatever happens. Raises what kept the daemon from hearing of it.
+        """
+        if self._closed or self.record is None or self._common.is_foreign:
+            return
+        self._closed = True
+        self._beats.remove(self.id)
+        request = Close(session=self.id, reason=reason, session_token=self._session_token)
+        try:
+            reply = self.client.call(request, timeout_s=timeout_s)
+            self.record = reply.session
+        except CosessionError as error:
+            if error.code not in ENDED:
+                raise
+        finally:
+            self._common.attachments.remove(self.id)
+
+    def _start(self) -> None:
+        if self._closed:
+            raise Closed(f"cannot begin session {self.id} again: it was closed; open another")
+        if self.record is not None:
+            return
+        reply = self.client.call(self._register)
+        self.record = reply.session
+        self._session_token = reply.session_token
+        self._common.attachments.add(self._register, reply)
+        self._beats.add(self, self._register.heartbeat_s, reply.session_token)
+
+
+class Beats:
+    """The heartbeats of a client's sessions; nothing runs until one has promised any."""
+
+    def __init__(self, common: Common) -> None:
+        self._common = common
+        self._target = replace(common.target, spawn=False)
+        self._schedule = BeatSchedule()
+        self._sessions: dict[str, Session] = {}
+        self._alarm = Alarm()
+        self._background = Background("cosession heartbeats")
+        self._link: Link | None = None
+        self._stopped = False
+
+    def open_sessions(self) -> list[Session]:
+        """The sessions that were added and not removed."""
+        return list(self._sessions.values())
+
+    def add(self, session: Session, heartbeat_s: float, session_token: str) -> None:
+        """A session was opened; beat for it when it promised so."""
+        self._sessions[session.id] = session
+        if heartbeat_s > 0:
+            self._schedule.add(session.id, heartbeat_s, session_token, now())
+            self._alarm.ring()
+            self._background.start(self._run)
+
+    def remove(self, session: str) -> None:
+        """It is being closed; harmless when done before."""
+        self._schedule.remove(session)
+        self._sessions.pop(session, None)
+        self._alarm.ring()
+
+    def ended(self, session: str, why: str) -> None:
+        """The daemon says that it is over."""
+        found = self._sessions.get(session)
+        if found:
+            found.ended = why
+        self._schedule.remove(session)
+        self._common.attachments.remove(session)
+
+    def close(self) -> None:
+        """Stop, and wait until nothing of it is left."""
+        self._stopped = True
+        self._alarm.ring()
+        self._drop()
+        self._background.stop()
+
+    def _run(self) -> None:
+        try:
+            while not self._stopped:
+                wait_s = self._schedule.wait_s(now())
+                if wait_s is None:
+                    self._drop()
+                if wait_s == 0:
+                    self._beat(self._schedule.due(now()))
+                else:
+                    self._alarm.wait(wait_s)
+        finally:
+            self._drop()
+
+    def _beat(self, beats: list[Heartbeat]) -> None:
+        try:
+            for beat in beats:
+                self._send(beat)
+        except (LinkLost, CosessionError):
+            self._drop()
+            self._schedule.postpone(BEAT_S, now())
+
+    def _send(self, beat: Heartbeat) -> None:
+        if self._link is None:
+            self._link = open_link(self._common, self._target, now() + BEAT_S, again=True)
+        try:
+            self._link.call(beat, now() + BEAT_S)
+        except CosessionError as error:
+            if error.code not in ENDED:
+                raise
+            self.ended(beat.session, error.message)
+
+    def _drop(self) -> None:
+        link, self._link = self._link, None
+        if link:
+            with contextlib.suppress(CosessionError):
+                link.close()
