@@ -8,7 +8,7 @@ Rule: whatever the peer sends, these raise nothing; what is wrong comes out as a
 
 from __future__ import annotations
 
-from msgspec import DecodeError, Struct, msgpack
+from msgspec import DecodeError, Struct, json, msgpack
 
 from cosession.errors import CosessionError, Overloaded, TooLarge, error_from
 from cosession.messages import Request
@@ -88,7 +88,8 @@ class ServerConnection:
     def fail_frame(self, bad: BadFrame, revision: int) -> None:
         """Answer a frame that is no call."""
         assert self.codec is not None, "a frame has been read"
-        self._queue(self.codec.encode_error(bad.id, body_of(bad.error, revision)))
+        if bad.answered:
+            self._queue(self.codec.encode_error(bad.id, body_of(bad.error, revision)))
 
     def reply(self, call: Call, reply: Struct) -> None:
         """Answer a call. An answer over the frame limit becomes the error too_large."""
@@ -108,10 +109,14 @@ class ServerConnection:
         if call.answered and self.codec is not None:
             self._queue(self.codec.encode_error(call.id, body_of(error, revision)))
 
-    def event(self, watch: int, body: bytes) -> None:
-        """Queue one event of a watch."""
+    def event(self, watch: int, body: bytes) -> bool:
+        """Queue one event of a watch; False when its frame would be over what a peer has to take."""
         assert self.codec is not None, "a watch exists only after a call"
-        self._queue(self.codec.encode_event(watch, body))
+        frame = self.codec.encode_event(watch, body)
+        if len(frame) > 2 * self._limits.frame_bytes_max:
+            return False
+        self._queue(frame)
+        return True
 
     def goodbye(self, error: CosessionError, revision: int) -> None:
         """Queue the word that the daemon is leaving."""
@@ -225,7 +230,7 @@ class ClientConnection:
                     break
                 event = self._event(self._codec.decode_answer(frame))
             except FramingLost as lost:
-                event = Lost(lost.error)
+                event = Lost(spoken_refusal(self._in) or lost.error)
                 self.closing = True
             if event is not None:
                 events.append(event)
@@ -255,3 +260,14 @@ class ClientConnection:
             return None
         self.in_flight.discard(answer.id)
         return Failed(answer.id, error, body.revision)
+
+
+def spoken_refusal(data: bytes | bytearray) -> CosessionError | None:
+    """The error that a daemon sends in JSON to a peer it refuses before a word was said (the cap is reached)."""
+    if not data.startswith(b"{"):
+        return None
+    try:
+        error = json.decode(data.split(b"\n", 1)[0])["error"]
+        return error_from(str(error["data"]["code"]), str(error["message"]), dict(error["data"]))
+    except (DecodeError, LookupError, TypeError, ValueError):
+        return None

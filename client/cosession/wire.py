@@ -35,6 +35,10 @@ _ID_DIGITS_MAX: Final = 20
 _encode = msgpack.Encoder().encode
 _decode_any = msgpack.Decoder().decode
 _decode_call = msgpack.Decoder(tuple[int, int, str, Raw]).decode
+_decode_names = msgpack.Decoder(dict[str, Raw]).decode
+_decode_items = msgpack.Decoder(list[Raw]).decode
+_LISTS_OF_MAPS: Final = frozenset({"compares", "then", "else"})
+_MAP16: Final = 0xDE
 _decode_answer = msgpack.Decoder(tuple[int, int, Raw]).decode
 
 
@@ -58,10 +62,11 @@ class Answer(Struct, frozen=True, gc=False):
 class BadFrame(Exception):
     """A whole frame that is no call; carries the error to answer and the id if it could be read."""
 
-    def __init__(self, id: CallId, error: CosessionError) -> None:
+    def __init__(self, id: CallId, error: CosessionError, *, answered: bool = True) -> None:
         super().__init__(error.message)
         self.id = id
         self.error = error
+        self.answered = answered
 
 
 class FramingLost(Exception):
@@ -232,11 +237,13 @@ class JsonCodec:
             raise BadFrame(id, _invalid('"method" must be a string'))
         if len(method) > METHOD_BYTES_MAX:
             raise BadFrame(id, unknown_method(method))
+        answered = "id" in body
         params = body.get("params", {})
         if not isinstance(params, dict):
-            raise BadFrame(id, InvalidRequest('cannot read the call: "params" must be an object; name each parameter'))
+            why = 'cannot read the call: "params" must be an object; name each parameter'
+            raise BadFrame(id, InvalidRequest(why), answered=answered)
         try:
-            return Call(id, method, _encode(params), "id" in body)
+            return Call(id, method, _encode(params), answered)
         except (UnicodeError, RecursionError) as error:
             raise BadFrame(
                 id, InvalidRequest(f"cannot read the call: {str(error)[:200]}; strings are valid UTF-8")
@@ -282,11 +289,30 @@ def body_of(error: CosessionError, revision: int) -> ErrorBody:
 def decode_params(decoder: msgpack.Decoder[Any], params: bytes) -> Any:
     """The typed request of a call's parameters; raises InvalidRequest."""
     try:
-        return decoder.decode(params)
+        request = decoder.decode(params)
+        _check_names(params)
+        return request  # the checks belong together
     except ValidationError as error:
         raise InvalidRequest(f"cannot take the parameters: {str(error)[:300]}; see client/PROTOCOL.md") from None
     except (DecodeError, RecursionError, UnicodeError, OverflowError) as error:
         raise InvalidRequest(f"cannot read the parameters: {str(error)[:300]}; send a map of names") from None
+
+
+def _check_names(params: bytes) -> None:
+    """Raises InvalidRequest when a name stands twice: in the parameters, or in one of the lists of a transaction.
+
+    The decoder would take the last one. Values are checked by their own admission.
+    """
+    named = _decode_names(params)
+    maps = [item for name in _LISTS_OF_MAPS & named.keys() for item in _decode_items(named[name])]
+    if len(named) != _map_length(params) or any(len(_decode_names(m)) != _map_length(bytes(m)) for m in maps):
+        raise InvalidRequest("cannot take the parameters: a name is given twice; give each once")
+
+
+def _map_length(params: bytes) -> int:
+    """The pairs that the header of a MessagePack map announces."""
+    kind = params[0]
+    return kind & 0x0F if kind < _MAP16 else int.from_bytes(params[1 : 3 if kind == _MAP16 else 5])
 
 
 def _framed(body: bytes) -> bytes:
@@ -316,7 +342,7 @@ def _is_id(id: object) -> bool:
             return len(id.encode()) <= REQUEST_ID_BYTES_MAX
         except UnicodeEncodeError:
             return False
-    return id is None or (isinstance(id, int) and -_ID_MAX <= id <= _ID_MAX)
+    return id is None or (isinstance(id, int) and -_ID_MAX - 1 <= id <= _ID_MAX)
 
 
 def _invalid(why: str) -> InvalidRequest:

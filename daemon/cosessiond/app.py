@@ -96,13 +96,13 @@ async def serve(config: Config, log: Any, ready: Callable[[], None]) -> None:
         core.start()
         gc.freeze()  # what was loaded lives as long as the daemon; no collection needs to walk it
 
+        _handle_signals(loop, stopping, log)  # before anyone can know that there is someone to signal
         listener = Listener(core, TABLE, bind(socket_path), loop, log)
         stack.callback(_unlink_own, socket_path, os.lstat(socket_path).st_ino)
         stack.callback(listener.close)
         lock.publish(_holder(daemon_id, socket_path=str(socket_path)))
         _guard(core, lock, socket_path, log)
 
-        _handle_signals(loop, stopping, log)
         log.info("ready", socket=str(socket_path), epoch=core.store.epoch, revision=core.store.revision)
         ready()
         await stopping.wait()

@@ -144,7 +144,13 @@ class Rig:
         self.timers = Timers(world)
         self.deadlines = Deadlines(world.clock, self.timers)
         self.store = Store(
-            self.engine, clock=world.clock, limits=LIMITS, metrics=Metrics(), host="box", on_broken=lambda _: None
+            self.engine,
+            clock=world.clock,
+            limits=LIMITS,
+            metrics=Metrics(),
+            host="box",
+            on_broken=lambda _: None,
+            on_bug=lambda _: None,
         )
         self.commits = Commits(world, self.engine, self.store)
         self.store.attach(self.commits)

@@ -343,6 +343,19 @@ def test_a_range_compare_shows_the_smallest_key_in_the_way(engine: Engine) -> No
     assert outcome == Conflicted(4, 0, engine.entry_at(id_of("k1"), 4))
 
 
+def test_a_range_compare_sees_an_old_entry_that_was_written_again(place: Place, engine: Engine) -> None:
+    commit(engine, put("k/old"), put("k/other"))
+    for key in ("x", "k/old", "y"):
+        commit(engine, put(key))
+    for _ in range(2):
+        assert commit(engine, when=(nothing_newer("k/", 3),)).succeeded
+        outcome = one(engine, batch(when=(nothing_newer("k/", 2),)))
+        assert outcome == Conflicted(4, 0, engine.entry_at(id_of("k/old"), 4))
+        engine = place.reopen()
+    again = [batch(put("k/other")), batch(put("z")), batch(put("w"), when=(nothing_newer("k/", 4),))]
+    assert isinstance(engine.apply(again)[2], Conflicted)
+
+
 def test_a_range_compare_looks_at_one_space_and_project_only(engine: Engine) -> None:
     commit(engine, Put(id_of("k", space="$claims"), raw(1)), Put(id_of("k", project="q"), raw(1)))
     assert commit(engine, when=(nothing_newer("", 0),)).succeeded

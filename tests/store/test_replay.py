@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 
 from cosessiond.store.engine import Batch, Committed, Delete, Engine, Put, Window, Write
 from cosessiond.store.memory import MemoryEngine
@@ -18,7 +18,8 @@ from store.comparing import answers, apply_both, differences, grouped, ids_of, u
 from store.engines import EPOCH, UNBOUNDED, Place
 from store.generated import SMALL_WINDOW, groupings, sequences
 
-_FEWER = settings(max_examples=60)
+_MANY = settings(suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no fault of the store
+_FEWER = settings(_MANY, max_examples=60)
 _ROOMY = Window(versions=3, request_ids=3, request_id_ms=100)
 
 
@@ -33,6 +34,7 @@ def _sqlite(window: Window) -> Iterator[Engine]:
             place.close()
 
 
+@_MANY
 @given(batches=sequences, groups=groupings)
 def test_sqlite_and_the_specification_cannot_be_told_apart(batches: Sequence[Batch], groups: list[int]) -> None:
     with _sqlite(SMALL_WINDOW) as engine:

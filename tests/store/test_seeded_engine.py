@@ -6,7 +6,7 @@ Rule: the driver under test is the one that compares real engines, `comparing.di
 from __future__ import annotations
 
 import pytest
-from hypothesis import Phase, find, settings
+from hypothesis import HealthCheck, Phase, find, settings
 
 from cosessiond.store.engine import Batch
 from cosessiond.store.memory import MemoryEngine
@@ -49,5 +49,11 @@ def test_generated_batches_find_a_seeded_fault(name: str) -> None:
         faulty = with_fault(name, EPOCH, SMALL_WINDOW)
         return differences(faulty, MemoryEngine(EPOCH, SMALL_WINDOW), batches) != []
 
-    settled = settings(max_examples=300, derandomize=True, database=None, phases=[Phase.generate])
+    settled = settings(
+        max_examples=300,
+        derandomize=True,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=[HealthCheck.too_slow],
+    )
     find(sequences, sees, settings=settled)

@@ -10,9 +10,7 @@ import os
 import select
 import stat
 import sys
-import threading
 import time
-from typing import TYPE_CHECKING, Any
 
 from cosession.cli import render
 from cosession.cli.library import open_client
@@ -20,7 +18,10 @@ from cosession.cli.options import Given, Option, Verb
 from cosession.errors import CosessionError
 from cosession.model import GLOBAL
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cosession import sync
 
 KEY_WIDTH_MAX = 40
@@ -69,6 +70,8 @@ class _Reader:
         except OSError:
             is_pipe = False
         if is_pipe:
+            import threading
+
             threading.Thread(target=self._look, name="looking at the reader", daemon=True).start()
 
     def _look(self) -> None:

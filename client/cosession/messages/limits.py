@@ -23,6 +23,7 @@ VALUE_NODES_SLOW_MAX: Final = 131_072
 BATCH_WRITES_MAX: Final = 128
 BATCH_BYTES_MAX: Final = 960 * 1024
 BATCH_COMPARES_MAX: Final = 128
+RANGE_COMPARES_MAX: Final = 8  # each may look at every entry that is newer than its bound
 RANGE_ENTRIES_MAX: Final = 1_000
 RANGE_BYTES_MAX: Final = 1024 * 1024 - 64 * 1024  # a page and its envelope stay inside one frame
 VERSIONS_KEPT: Final = 50

@@ -20,6 +20,7 @@ from cosession.messages.limits import (
     BATCH_COMPARES_MAX,
     BATCH_WRITES_MAX,
     PROJECT_BYTES_MAX,
+    RANGE_COMPARES_MAX,
     REQUEST_ID_BYTES_MAX,
     SESSION_EPHEMERALS_MAX,
     TTL_S_MAX,
@@ -33,13 +34,14 @@ from cosessiond.store.engine import Compare, Delete, EntryCompare, EntryId, Merg
 WriteRequest = messages.Put | messages.Delete | messages.Merge | messages.Txn
 
 _encode = msgpack.Encoder().encode
+REVISION_MAX: Final = 2**63 - 1
 _CONTROL: Final = frozenset(map(chr, (*range(32), 127)))
 
 
 def readable(core: Core, space: str, project: str, key: str) -> EntryId:
     """The id of an entry that may be read. Raises InvalidRequest or TooLarge."""
     if space not in SPACES:
-        raise InvalidRequest(f"cannot use space {space!r}: there are {', '.join(SPACES)}")
+        raise InvalidRequest(f"cannot use space {space[:40]!r}: there are {', '.join(SPACES)}")
     check_project(project)
     size = len(key.encode())
     if size == 0:
@@ -52,6 +54,13 @@ def readable(core: Core, space: str, project: str, key: str) -> EntryId:
     if not _CONTROL.isdisjoint(key):
         raise InvalidRequest("cannot use a key with control characters; choose printable ones")
     return space, project, key
+
+
+def revision(number: int, name: str) -> int:
+    """A revision as a peer may name it: 0 to 2**63 - 1. Raises InvalidRequest."""
+    if not 0 <= number <= REVISION_MAX:
+        raise InvalidRequest(f"cannot use {name} {str(number)[:24]}: revisions are 0 to {REVISION_MAX}")
+    return number
 
 
 def check_project(project: str) -> None:
@@ -69,7 +78,7 @@ def check_project(project: str) -> None:
 def writable(core: Core, space: str, project: str, key: str) -> EntryId:
     """The id of an entry that users may write."""
     if space != "context":
-        raise NotAllowed(f"cannot write to {space!r}: it is written by its own operations only; use space 'context'")
+        raise NotAllowed(f"cannot write to {space[:40]!r}: it is written by its own operations; use space 'context'")
     return readable(core, space, project, key)
 
 
@@ -175,13 +184,19 @@ def txn_compares(core: Core, request: messages.Txn) -> list[Compare]:
             f"cannot compare {len(request.compares)} things at once: the limit is {BATCH_COMPARES_MAX}",
             data={"size": len(request.compares), "limit": BATCH_COMPARES_MAX},
         )
+    ranges = sum(isinstance(compare, messages.CompareRange) for compare in request.compares)
+    if ranges > RANGE_COMPARES_MAX:
+        raise TooLarge(
+            f"cannot compare {ranges} ranges at once: the limit is {RANGE_COMPARES_MAX}; compare entries instead",
+            data={"size": ranges, "limit": RANGE_COMPARES_MAX},
+        )
     found: list[Compare] = []
     for compare in request.compares:
         if isinstance(compare, messages.CompareEntry):
             id = readable(core, request.space, request.project, compare.key)
             found.append(EntryCompare(id, compare.field, compare.value))
         else:
-            check_project(request.project)
+            check_place(core, request.space, request.project, compare.prefix)
             found.append(RangeCompare(request.space, request.project, compare.prefix, compare.max_mod_revision))
     return found
 
@@ -189,7 +204,7 @@ def txn_compares(core: Core, request: messages.Txn) -> list[Compare]:
 def check_place(core: Core, space: str, project: str, prefix: str) -> None:
     """Where a range or a watch looks. Raises InvalidRequest or TooLarge."""
     if space not in SPACES:
-        raise InvalidRequest(f"cannot use space {space!r}: there are {', '.join(SPACES)}")
+        raise InvalidRequest(f"cannot use space {space[:40]!r}: there are {', '.join(SPACES)}")
     check_project(project)
     size = len(prefix.encode())
     if size > core.limits.key_bytes_max:

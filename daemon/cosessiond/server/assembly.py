@@ -59,6 +59,7 @@ def assemble(
         metrics=metrics,
         host=world.host,
         on_broken=consequences.on_broken,
+        on_bug=consequences.on_bug,
     )
     deadlines = Deadlines(world.clock, world.timers)
     expiry = Expiry(store, deadlines)

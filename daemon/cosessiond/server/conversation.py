@@ -20,6 +20,8 @@ from cosessiond.store.watch import Watcher
 
 #: Bytes above which a connection is not read (of unanswered calls, or unsent) and its watches lag (unsent).
 HIGH_WATER_BYTES: Final = 1024 * 1024
+#: How often a half-closed connection with watches is asked whether its peer still exists.
+HANGUP_LOOK_S: Final = 1.0
 
 
 class Transport(Protocol):
@@ -43,6 +45,10 @@ class Transport(Protocol):
 
     def abort(self) -> None:
         """Close at once."""
+        ...
+
+    def hung_up(self) -> bool:
+        """Whether the peer has closed both directions."""
         ...
 
 
@@ -99,6 +105,7 @@ class Conversation:
         self.watches: dict[int, Watcher] = {}
         self.client = ""
         self.calls = 0
+        self.leaving = False
         self.reserved_bytes = 0
         self.opened_s = core.clock.monotonic()
         self._ancestry: tuple[ProcessRef, ...] | None = None
@@ -125,6 +132,16 @@ class Conversation:
         self._process()
         self._core.flush()
         self._close_when_done()
+        self._look_for_hangup()
+
+    def _look_for_hangup(self) -> None:
+        """A peer that has half closed may still read its watches; one that is gone must not keep them."""
+        if self._closed or not self.watches:
+            return
+        if self._transport.hung_up():
+            self._transport.abort()
+        else:
+            self._core.deadlines.after(("hangup", self), HANGUP_LOOK_S, self._look_for_hangup)
 
     def drained(self) -> None:
         """The transport's buffer has room again."""
@@ -137,6 +154,7 @@ class Conversation:
         self._closed = True
         self._core.conversations.pop(self, None)
         self._core.deadlines.cancel(("frame", self))
+        self._core.deadlines.cancel(("hangup", self))
         self._core.watches.close_sink(self)
         self.watches.clear()
         self._core.registry.disconnected(self.sessions)
@@ -148,6 +166,7 @@ class Conversation:
     def _process(self) -> None:
         core = self._core
         protocol = self._protocol
+        before = self.calls
         while not self._closed:
             if self._has_enough():
                 self._pause(paused=True)
@@ -165,7 +184,7 @@ class Conversation:
         self._pause(paused=False)
         self._soil()
         if protocol.has_partial_frame:
-            if core.deadlines.when(("frame", self)) is None:
+            if self.calls != before or core.deadlines.when(("frame", self)) is None:
                 core.deadlines.after(("frame", self), core.limits.frame_finish_s, self._frame_too_slow)
         else:
             core.deadlines.cancel(("frame", self))
@@ -223,11 +242,12 @@ class Conversation:
             return False
         return True
 
-    def event(self, watch: int, body: bytes) -> None:
+    def event(self, watch: int, body: bytes) -> bool:
         """See `store.watch.Sink`."""
-        if not self._closed:
-            self._protocol.event(watch, body)
-            self._soil()
+        if self._closed:
+            return True
+        self._soil()
+        return self._protocol.event(watch, body)
 
     def ended(self, watch: int) -> None:
         """See `store.watch.Sink`."""
@@ -274,6 +294,7 @@ class Conversation:
 
     def refuse(self, error: CosessionError) -> None:
         """Say why and close."""
+        self.leaving = True
         self._protocol.close_with(error, self._core.store.revision)
         self.flush()
 

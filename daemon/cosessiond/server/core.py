@@ -26,6 +26,7 @@ class Connected(Protocol):
 
     calls: int
     opened_s: float
+    leaving: bool
 
     @property
     def in_flight(self) -> int:

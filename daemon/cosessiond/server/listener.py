@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import socket
 import stat
 from collections.abc import Mapping
@@ -92,7 +93,12 @@ class Connection(asyncio.BufferedProtocol):
         return True
 
     def resume_writing(self) -> None:
-        """See asyncio."""
+        """See asyncio. Not at once: asyncio calls this in the middle of its own writing, and a write from here that
+        fails makes it end the connection twice.
+        """
+        self._listener.loop.call_soon(self._drained)
+
+    def _drained(self) -> None:
         if self._conversation is not None:
             self._conversation.drained()
 
@@ -132,6 +138,15 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def hung_up(self) -> bool:
+        """See `conversation.Transport`."""
+        sock = self._transport.get_extra_info("socket") if self._transport is not None else None
+        if sock is None or sock.fileno() < 0:
+            return True
+        poll = select.poll()
+        poll.register(sock.fileno(), 0)  # errors and hang-ups are always told
+        return bool(poll.poll(0))
+
 
 class Listener:
     """Accepts on one socket until closed."""
@@ -142,7 +157,7 @@ class Listener:
         self.core = core
         self.table = table
         self._sock = sock
-        self._loop = loop
+        self.loop = loop
         self._log = log
         self._pending: set[asyncio.Task[Any]] = set()
         self._deferred = 0
@@ -153,7 +168,7 @@ class Listener:
     def close(self) -> None:
         """Accept no more."""
         if self._sock.fileno() >= 0:
-            self._loop.remove_reader(self._sock.fileno())
+            self.loop.remove_reader(self._sock.fileno())
             self._sock.close()
 
     def _accept(self) -> None:
@@ -168,7 +183,7 @@ class Listener:
             if self._is_full() and self._deferred < ACCEPTS_PER_WAKE:
                 # Who has just closed a connection finds room: the loop may not have come to that end yet.
                 self._deferred += 1
-                self._loop.call_later(GRACE_S, self._try_again, sock)
+                self.loop.call_later(GRACE_S, self._try_again, sock)
             else:
                 self._take_or_refuse(sock)
 
@@ -198,14 +213,14 @@ class Listener:
             raise NotAllowed(f"cannot connect: this daemon serves uid {os.geteuid()} only")
         sock.setblocking(False)
         core.metrics.count("connections")
-        task = self._loop.create_task(self._loop.connect_accepted_socket(lambda: Connection(self, peer), sock))
+        task = self.loop.create_task(self.loop.connect_accepted_socket(lambda: Connection(self, peer), sock))
         self._pending.add(task)
         task.add_done_callback(self._pending.discard)
 
     def _evict(self) -> bool:
         """Make room by closing a connection that has never said anything."""
         before = self.core.clock.monotonic() - SILENT_S
-        silent = [c for c in self.core.conversations if c.calls == 0 and c.opened_s < before]
+        silent = [c for c in self.core.conversations if c.calls == 0 and c.opened_s < before and not c.leaving]
         if not silent:
             return False
         oldest = min(silent, key=lambda c: c.opened_s)
@@ -215,12 +230,12 @@ class Listener:
     def _rest(self, error: OSError) -> None:
         self._log.warning("cannot accept; resting", reason=str(error), rest_s=REST_S)
         self.core.metrics.hit("descriptors")
-        self._loop.remove_reader(self._sock.fileno())
-        self._loop.call_later(REST_S, self._resume)
+        self.loop.remove_reader(self._sock.fileno())
+        self.loop.call_later(REST_S, self._resume)
 
     def _resume(self) -> None:
         if self._sock.fileno() >= 0:
-            self._loop.add_reader(self._sock.fileno(), self._accept)
+            self.loop.add_reader(self._sock.fileno(), self._accept)
 
 
 def _refuse(sock: socket.socket, error: CosessionError) -> None:

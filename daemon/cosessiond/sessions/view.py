@@ -107,7 +107,9 @@ class View:
                 return named[0]
             if named:
                 ids = [held.session.id for held in named[:_SHOWN_MAX]]
-                message = f"cannot tell which session {text!r} is: {len(named)} have that name; use an id: "
+                message = (
+                    f"cannot tell which session {text[:_TEXT_SHOWN]!r} is: {len(named)} have that name; use an id: "
+                )
                 raise InvalidRequest(message + ", ".join(ids), data={"sessions": ids})
         raise unknown(text)
 
@@ -123,8 +125,9 @@ def _process_keys(session: Session) -> list[ProcessKey]:
 
 def unknown(text: str) -> CosessionError:
     """The error for a session that is not there."""
-    message = f"cannot find session {text!r}: no session has that id or name; see `cosession sessions --all`"
-    return CosessionError(message, code="not_found", data={"session": text})
+    shown = text[:_TEXT_SHOWN]
+    message = f"cannot find session {shown!r}: no session has that id or name; see `cosession sessions --all`"
+    return CosessionError(message, code="not_found", data={"session": shown})
 
 
 def has_ended(session: Session) -> CosessionError:

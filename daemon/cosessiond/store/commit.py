@@ -42,6 +42,12 @@ class ReadJob(Struct, frozen=True, gc=False):
     done: Callable[[Any], None]
 
 
+class ReadFailed(Struct, frozen=True):
+    """A read met a bug of ours."""
+
+    error: Exception
+
+
 class Subscriber(Protocol):
     """Who is told, on the loop."""
 
@@ -130,6 +136,10 @@ class Worker:
             result: Any = job.read(self._engine)
         except BelowWindow as error:
             result = error
+        except StoreBroken:
+            raise
+        except Exception as error:  # noqa: BLE001  # a bug in one read is that reader's error, nothing is in doubt
+            result = ReadFailed(error)
         self._deliver(job.done, result)
 
     def _upkeep(self) -> None:

@@ -22,7 +22,7 @@ from cosession.messages.limits import (
 )
 from cosessiond.clock import Clock
 from cosessiond.metrics import Metrics
-from cosessiond.store.commit import CommitPath, ReadJob, Ticket
+from cosessiond.store.commit import CommitPath, ReadFailed, ReadJob, Ticket
 from cosessiond.store.engine import (
     BATCH_FORMAT,
     Applied,
@@ -62,6 +62,7 @@ class Store:
         metrics: Metrics,
         host: str,
         on_broken: Callable[[StoreBroken], None],
+        on_bug: Callable[[Exception], None],
     ) -> None:
         position = engine.position()
         self.epoch: Final = position.epoch
@@ -76,6 +77,7 @@ class Store:
         self._metrics = metrics
         self._host = host
         self._on_broken = on_broken
+        self._on_bug = on_bug
         self._commits: CommitPath | None = None
         self._queued = 0
         self._queued_bytes = 0
@@ -196,8 +198,11 @@ class Store:
 
     # -- reading the engine ----------------------------------------------------------------------------------------
 
-    def read(self, read: Callable[[Engine], Any], done: Callable[[Any | Compacted], None]) -> None:
-        """Run a paged read on the store's thread; `done` gets its result, or Compacted. Raises Overloaded."""
+    def read(self, read: Callable[[Engine], Any], done: Callable[[Any | CosessionError], None]) -> None:
+        """Run a paged read on the store's thread; `done` gets its result, or Compacted, or `internal` for a bug.
+
+        Raises Overloaded.
+        """
         assert self._commits is not None, "attach comes first"
         if self._reading >= READ_QUEUE_MAX:
             self._metrics.hit("read_queue")
@@ -205,7 +210,12 @@ class Store:
 
         def settle(result: Any) -> None:
             self._reading -= 1
-            done(self.compacted() if isinstance(result, BelowWindow) else result)
+            if isinstance(result, ReadFailed):
+                why = f"cannot read: the daemon has a bug ({type(result.error).__name__}); its log has the details"
+                self._on_bug(result.error)
+                done(CosessionError(why, code="internal"))
+            else:
+                done(self.compacted() if isinstance(result, BelowWindow) else result)
             self.flush()
 
         self._reading += 1

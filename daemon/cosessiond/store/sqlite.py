@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -182,9 +183,8 @@ class SqliteEngine:
         self._meta = meta
         self._requests.written()
         for id, entry in group.entries.items():
-            if entry is None:
-                self._live.pop(id, None)
-            else:
+            self._live.pop(id, None)  # so that what was written last stands last
+            if entry is not None:
                 self._live[id] = entry
 
     def _roll_back(self) -> None:
@@ -264,7 +264,9 @@ class SqliteEngine:
     def _load(self) -> None:
         self._replay()
         state = 0
-        for entry in reads.entries(self._db):
+        entries = list(reads.entries(self._db))
+        entries.sort(key=attrgetter("mod_revision"))
+        for entry in entries:
             self._live[entry.id] = entry
             state += int.from_bytes(entry.hash)
         if (state % (1 << 128)).to_bytes(16) != self._meta.state_hash:

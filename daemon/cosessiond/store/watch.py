@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 from msgspec import Raw, msgpack
 
 from cosession import model
-from cosession.errors import Compacted, CosessionError
+from cosession.errors import CosessionError, TooLarge
 from cosession.messages.store import WatchEvent
 from cosessiond.metrics import Metrics
 from cosessiond.store.engine import Applied, Committed, Engine, Entry, EntryId
@@ -43,8 +43,8 @@ class Sink(Protocol):
         """True while it takes more without holding more than its share of memory."""
         ...
 
-    def event(self, watch: int, body: bytes) -> None:
-        """Send one encoded WatchEvent."""
+    def event(self, watch: int, body: bytes) -> bool:
+        """Send one encoded WatchEvent; False when it is larger than this connection may be sent."""
         ...
 
     def ended(self, watch: int) -> None:
@@ -143,7 +143,7 @@ class WatchHub:
         bodies: dict[tuple[int, ...], bytes] = {}
         places = dict.fromkeys(change.id[:2] for change in outcome.changes)  # in their order, so that runs repeat
         for place in places:
-            for watcher in self._by_place.get(place, ()):
+            for watcher in tuple(self._by_place.get(place, ())):  # one may end meanwhile
                 if watcher.state == "live":
                     self._offer(watcher, outcome, bodies)
         if outcome.revision - self._progress_at >= PROGRESS_EVERY:
@@ -165,8 +165,10 @@ class WatchHub:
             body = bodies.get(chosen)
             if body is None:
                 body = bodies[chosen] = _changes_body(outcome, [outcome.changes[index] for index in chosen])
+            if not watcher.sink.event(watcher.id, body):
+                self._end(watcher, TooLarge(f"cannot send revision {outcome.revision}: its frame is over the limit"))
+                return False
             watcher.reported = outcome.revision
-            watcher.sink.event(watcher.id, body)
         watcher.next_revision = outcome.revision + 1
         return True
 
@@ -193,7 +195,7 @@ class WatchHub:
             self._store.read(_page_after(watcher.next_revision - 1), self._caught_up(watcher))
 
     def _caught_up(self, watcher: Watcher) -> Callable[[Any], None]:
-        def done(result: list[Committed] | Compacted) -> None:
+        def done(result: list[Committed] | CosessionError) -> None:
             self._reads -= 1
             if watcher.state == "reading":
                 self._replay(watcher, result)
@@ -201,13 +203,14 @@ class WatchHub:
 
         return done
 
-    def _replay(self, watcher: Watcher, result: list[Committed] | Compacted) -> None:
-        if isinstance(result, Compacted):
+    def _replay(self, watcher: Watcher, result: list[Committed] | CosessionError) -> None:
+        if isinstance(result, CosessionError):
             self._end(watcher, result)
             return
         for outcome in result:
             if not self._offer(watcher, outcome, {}):
-                watcher.state = "lagging"
+                if watcher.state == "reading":
+                    watcher.state = "lagging"
                 return
         self._settle(watcher)
 

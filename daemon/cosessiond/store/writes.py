@@ -6,6 +6,7 @@ Rule: everything is gathered first and written at once, inside the transaction o
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from typing import Any, Final
 
 from msgspec import msgpack
@@ -32,7 +33,10 @@ _PUT_REQUEST: Final = (
 
 
 class Group:
-    """The overlay that later batches of a group see, and the rows of all of them. The `apply.View` of the engine."""
+    """The overlay that later batches of a group see, and the rows of all of them. The `apply.View` of the engine.
+
+    Both dicts of entries are in the order of mod_revision.
+    """
 
     def __init__(self, live: dict[EntryId, Entry]) -> None:
         self._live = live
@@ -47,15 +51,24 @@ class Group:
         return self.entries[id] if id in self.entries else self._live.get(id)
 
     def first_newer(self, compare: RangeCompare) -> Entry | None:
-        """See `apply.View`. A scan: range compares are for claims, whose spaces are small."""
+        """See `apply.View`. Looks at the entries that are newer than the bound, and at no others."""
         found: Entry | None = None
-        for id in self._live.keys() | self.entries.keys():
-            if id[0] != compare.space or id[1] != compare.project or not id[2].startswith(compare.prefix):
-                continue
-            entry = self.get(id)
-            if entry and entry.mod_revision > compare.max_mod_revision and (found is None or id[2] < found.id[2]):
+        for entry in self._newest_first():
+            if entry.mod_revision <= compare.max_mod_revision:
+                break
+            space, project, key = entry.id
+            selected = space == compare.space and project == compare.project and key.startswith(compare.prefix)
+            if selected and (found is None or key < found.id[2]):
                 found = entry
         return found
+
+    def _newest_first(self) -> Iterator[Entry]:
+        for entry in reversed(self.entries.values()):
+            if entry is not None:
+                yield entry
+        for entry in reversed(self._live.values()):
+            if entry.id not in self.entries:
+                yield entry
 
     def add(self, outcome: Committed, entries: list[tuple[EntryId, Entry | None]], meta: reads.Meta) -> None:
         """One batch that changed something; `meta` has its chain hash already and gets its size and state hash."""
@@ -69,6 +82,7 @@ class Group:
                 meta.state_hash = state_remove(meta.state_hash, before.hash)
             if entry is not None:
                 meta.state_hash = state_add(meta.state_hash, entry.hash)
+            self.entries.pop(id, None)  # what is written last stands last
             self.entries[id] = entry
         if outcome.origin.request_id:
             self.committed[outcome.origin.request_id] = outcome

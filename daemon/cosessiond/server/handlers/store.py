@@ -8,7 +8,7 @@ from typing import Any, Final
 from msgspec import UNSET, Raw, UnsetType, structs
 
 from cosession import model
-from cosession.errors import Compacted, CosessionError, InvalidRequest, Overloaded
+from cosession.errors import CosessionError, InvalidRequest, Overloaded
 from cosession.messages import Reply
 from cosession.messages import store as messages
 from cosession.messages.limits import DECIDE_ATTEMPTS_MAX, RANGE_BYTES_MAX, RANGE_ENTRIES_MAX, VERSIONS_KEPT
@@ -48,8 +48,8 @@ def get(core: Core, call: Call, request: messages.Get) -> messages.GetReply | No
         return messages.GetReply(revision=core.store.revision, entry=_public(core.store.get(id)))
     revision = _past(core, request.at_revision)
 
-    def done(found: Entry | Compacted | None) -> None:
-        if isinstance(found, Compacted):
+    def done(found: Entry | CosessionError | None) -> None:
+        if isinstance(found, CosessionError):
             call.fail(found)
         else:
             call.reply(messages.GetReply(revision=core.store.revision, entry=_public(found)))
@@ -85,8 +85,8 @@ def _range_at(core: Core, call: Call, request: messages.Range, revision: int) ->
             done,
         )
 
-    def done(found: Page | Compacted) -> None:
-        if isinstance(found, Compacted):
+    def done(found: Page | CosessionError) -> None:
+        if isinstance(found, CosessionError):
             call.fail(found)
             return
         gathered.extend(found.entries)
@@ -142,6 +142,8 @@ def merge(core: Core, call: Call, request: messages.Merge) -> None:
     id = admission.writable(core, request.space, request.project, request.key)
     origin = admission.origin(core, call, request)
     write = Merge(id, admission.merge_patch(core, bytes(request.patch)))
+    before = core.store.get(id)
+    call.reserve(len(write.patch) + (len(before.value) if before else 0))  # about what the answer will hold
     compares = _expected(id, request.expect_revision)
 
     def answer(outcome: Committed) -> Reply:
@@ -187,8 +189,10 @@ def history(core: Core, call: Call, request: messages.History) -> None:
     if not 1 <= request.limit <= VERSIONS_KEPT:
         raise InvalidRequest(f"cannot use limit {request.limit}: 1 to {VERSIONS_KEPT}, the number of versions kept")
 
-    def done(found: list[VersionRow] | Compacted) -> None:
-        assert not isinstance(found, Compacted), "history is not bounded by the window"
+    def done(found: list[VersionRow] | CosessionError) -> None:
+        if isinstance(found, CosessionError):
+            call.fail(found)
+            return
         versions: list[model.Version] = []
         size = 0
         for row in found[: request.limit]:
@@ -199,8 +203,9 @@ def history(core: Core, call: Call, request: messages.History) -> None:
         more = len(versions) < len(found)
         call.reply(messages.HistoryReply(revision=core.store.revision, versions=versions, more=more))
 
+    before = admission.revision(request.before_revision, "before_revision")
     call.reserve(RANGE_BYTES_MAX)
-    core.store.read(lambda engine: engine.history(id, request.limit + 1, request.before_revision), done)
+    core.store.read(lambda engine: engine.history(id, request.limit + 1, before), done)
 
 
 def _commit(core: Core, call: Call, decide: Callable[[], Decided], answer: Callable[[Committed], Reply]) -> None:
@@ -239,8 +244,7 @@ def _conflict(outcome: Conflicted, guards: int) -> CosessionError:
 
 def _past(core: Core, revision: int) -> int:
     """A revision to read at. Raises future_revision; what is below the window is found out by the engine."""
-    if revision < 0:
-        raise InvalidRequest(f"cannot read at revision {revision}: revisions are positive")
+    admission.revision(revision, "at_revision")
     if revision > core.store.revision:
         raise CosessionError(
             f"cannot read at revision {revision}: the store is at {core.store.revision}",

@@ -17,8 +17,7 @@ def watch(core: Core, call: Call, request: messages.Watch) -> None:
     """Begin a watch. What is wrong is found before the reply; events follow it."""
     if request.key and request.prefix:
         raise InvalidRequest("cannot watch both a key and a prefix; choose one, or use two watches")
-    if request.start_revision < 0:
-        raise InvalidRequest(f"cannot watch from revision {request.start_revision}: revisions are positive")
+    admission.revision(request.start_revision, "start_revision")
     if request.epoch and request.epoch != core.store.epoch:
         raise EpochChanged(
             f"cannot resume: revision {request.start_revision} is of epoch {request.epoch}, the store is in "

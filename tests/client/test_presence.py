@@ -1,0 +1,136 @@
+"""Hello and its answers, the sessions said again after a reconnect, the schedule of heartbeats."""
+
+from __future__ import annotations
+
+import pytest
+
+from cosession.errors import CosessionError, error_from
+from cosession.exchange.presence import BEATS_PER_PERIOD, Attachments, BeatSchedule, Memory
+from cosession.messages.admin import HelloReply
+from cosession.messages.limits import LIMITS, PROTOCOL_VERSION
+from cosession.messages.sessions import Register, RegisterReply
+from cosession.model import Session
+
+TOKEN = "t"  # noqa: S105 - a session token of a test
+
+
+def answer(epoch="e1", revision=5, protocol=PROTOCOL_VERSION):
+    return HelloReply(
+        revision=revision,
+        version="2",
+        protocol=protocol,
+        daemon_id="d",
+        pid=1,
+        state_directory="/",
+        epoch=epoch,
+        limits=LIMITS,
+    )
+
+
+class TestMemory:
+    def test_says_what_was_last_seen(self):
+        memory = Memory()
+        assert (memory.hello().epoch, memory.hello().seen_revision) == ("", 0)
+        memory.learn(answer())
+        memory.observe(9)
+        memory.observe(7)
+        assert (memory.hello().epoch, memory.hello().seen_revision) == ("e1", 9)
+
+    def test_another_epoch_begins_anew(self):
+        memory = Memory()
+        memory.learn(answer())
+        memory.observe(900)
+        memory.learn(answer(epoch="e2", revision=7))
+        assert (memory.epoch, memory.revision) == ("e2", 7)
+
+    @pytest.mark.parametrize("protocol", [0, PROTOCOL_VERSION + 1])
+    def test_another_protocol_names_the_command(self, protocol):
+        with pytest.raises(CosessionError, match=r"protocol .*run: cosession restart") as caught:
+            Memory().learn(answer(protocol=protocol))
+        assert caught.value.code == "incompatible"
+
+    @pytest.mark.parametrize("code", ["incompatible", "unknown_method", "invalid_params"])
+    def test_an_older_daemon_names_the_command(self, code):
+        with pytest.raises(CosessionError, match=r"\(no\); run: cosession restart") as caught:
+            Memory().refused(error_from(code, "no"))
+        assert caught.value.code == "incompatible"
+
+    def test_a_new_epoch_is_greeted_again(self):
+        memory = Memory()
+        memory.learn(answer())
+        memory.refused(error_from("epoch_changed", "no"))
+        assert (memory.hello().epoch, memory.hello().seen_revision) == ("", 0)
+        with pytest.raises(CosessionError):
+            memory.refused(error_from("epoch_changed", "no"))
+
+    def test_damage_is_passed_on(self):
+        with pytest.raises(CosessionError) as caught:
+            Memory().refused(error_from("damaged", "the tail is lost"))
+        assert caught.value.code == "damaged"
+
+
+class TestAttachments:
+    def test_come_back_with_id_and_token_and_without_what_is_done(self):
+        attachments = Attachments()
+        register = Register(name="n", agent="a", heartbeat_s=20.0, replaces="old", branch="b", pid=3)
+        attachments.add(register, RegisterReply(revision=1, session=Session(id="s1"), session_token=TOKEN))
+        assert attachments.requests() == [
+            Register(id="s1", name="n", agent="a", heartbeat_s=20.0, branch="b", pid=3, session_token=TOKEN)
+        ]
+        fields = set(Register.__struct_fields__) - {"replaces"}
+        assert fields == {
+            "id", "name", "agent", "model", "project", "worktree", "branch", "cwd", "host", "transcript",
+            "heartbeat_s", "pid", "session_token",
+        }, "a new field: must it be said again?"  # fmt: skip
+
+    def test_only(self):
+        attachments = Attachments()
+        assert attachments.only() == ""
+        attachments.add(Register(), RegisterReply(revision=1, session=Session(id="s1"), session_token=""))
+        assert attachments.only() == "s1"
+        attachments.add(Register(), RegisterReply(revision=1, session=Session(id="s2"), session_token=""))
+        assert attachments.only() == ""
+        attachments.remove("s1")
+        attachments.remove("s1")
+        assert attachments.only() == "s2"
+
+
+class TestBeatSchedule:
+    def test_nothing_to_do(self):
+        schedule = BeatSchedule()
+        assert schedule.wait_s(0) is None
+        assert schedule.due(0) == []
+
+    def test_several_beats_per_promise(self):
+        schedule = BeatSchedule()
+        schedule.add("s", 30.0, TOKEN, now=100.0)
+        period = 30.0 / BEATS_PER_PERIOD
+        assert schedule.wait_s(100.0) == period
+        assert schedule.due(100.0 + period / 2) == []
+        (beat,) = schedule.due(100.0 + period)
+        assert (beat.session, beat.session_token) == ("s", TOKEN)
+        assert schedule.wait_s(100.0 + period) == period
+
+    def test_what_is_nearly_due_goes_along(self):
+        schedule = BeatSchedule()
+        schedule.add("a", 30.0, "", now=0.0)
+        schedule.add("b", 30.0, "", now=0.5)
+        schedule.add("c", 30.0, "", now=5.0)
+        assert [beat.session for beat in schedule.due(10.0)] == ["a", "b"]
+
+    def test_a_beat_that_failed_comes_again_soon(self):
+        schedule = BeatSchedule()
+        schedule.add("s", 30.0, "", now=0.0)
+        schedule.due(10.0)
+        schedule.postpone(2.0, 10.0)
+        assert schedule.wait_s(10.0) == 2.0
+        schedule.postpone(50.0, 10.0)
+        assert schedule.wait_s(10.0) == 2.0  # never later than it was
+
+    def test_removed(self):
+        schedule = BeatSchedule()
+        schedule.add("s", 30.0, "", now=0.0)
+        schedule.remove("s")
+        schedule.remove("s")
+        assert schedule.wait_s(100.0) is None
+        assert schedule.due(100.0) == []

@@ -1,0 +1,115 @@
+"""What a writer did, request by request, as it goes to a file and comes back to the judge.
+
+Rule: a deed is written once, when its outcome is certain; times are of CLOCK_MONOTONIC, which processes share.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from pathlib import Path
+from typing import Any, Final
+
+from msgspec import Raw, Struct, msgpack
+
+from cosession.messages import REQUESTS, Reply, Request, reply_type
+
+_encode = msgpack.Encoder().encode
+_LENGTH: Final = struct.Struct(">I")
+_SLOT: Final = struct.Struct("<Q")
+
+
+class Deed(Struct, array_like=True, gc=False):
+    """One request and how it ended.
+
+    `code` "" means answered with `body`, the reply; else `body` is the error's data. `revision` is that of the answer,
+    `known` the newest revision its writer had heard of before it sent the request for the first time. `attempts` over
+    1: the connection was lost under it, and it was repeated with the same request id.
+    """
+
+    writer: int
+    serial: int
+    method: str
+    params: Raw
+    known: int
+    began_s: float
+    ended_s: float = 0.0
+    attempts: int = 0
+    code: str = ""
+    revision: int = 0
+    body: Raw = Raw(b"\xc0")
+
+    @property
+    def name(self) -> str:
+        """Also its request id."""
+        return f"{self.writer}-{self.serial}"
+
+    def request(self) -> Request[Any]:
+        """The request as sent."""
+        found: Request[Any] = msgpack.decode(self.params, type=REQUESTS[self.method])
+        return found
+
+    def reply(self) -> Reply:
+        """The reply; only of a deed without `code`."""
+        return msgpack.decode(self.body, type=reply_type(REQUESTS[self.method]))
+
+    def data(self) -> dict[str, Any]:
+        """What the error carried; only of a deed with `code`."""
+        found: dict[str, Any] = msgpack.decode(self.body)
+        return found
+
+
+class Journal:
+    """The file of one writer; flushed when asked, read by the judge when the writer has ended."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("ab")
+
+    def add(self, deed: Deed) -> None:
+        """Append one deed."""
+        data = _encode(deed)
+        self._file.write(_LENGTH.pack(len(data)) + data)
+
+    def close(self) -> None:
+        """Flush and close."""
+        self._file.close()
+
+
+def read(path: Path) -> list[Deed]:
+    """The deeds of a journal, in the order of their end; what a killed writer left half is dropped."""
+    data = path.read_bytes() if path.exists() else b""
+    decode = msgpack.Decoder(Deed).decode
+    found: list[Deed] = []
+    at = 0
+    while at + _LENGTH.size <= len(data):
+        (length,) = _LENGTH.unpack_from(data, at)
+        at += _LENGTH.size
+        if at + length > len(data):
+            break
+        found.append(decode(data[at : at + length]))
+        at += length
+    return found
+
+
+class Board:
+    """A small shared file: for each writer the newest revision it was acknowledged. Readable at any moment."""
+
+    def __init__(self, path: Path, writers: int) -> None:
+        if not path.exists():
+            path.write_bytes(bytes(_SLOT.size * writers))
+        self._writers = writers
+        with path.open("r+b") as file:
+            self._map = mmap.mmap(file.fileno(), _SLOT.size * writers)
+
+    def post(self, writer: int, revision: int) -> None:
+        """Writer `writer` holds the acknowledgement of `revision`."""
+        _SLOT.pack_into(self._map, _SLOT.size * writer, revision)
+
+    def newest(self) -> int:
+        """The newest revision that anybody was acknowledged."""
+        slots = range(0, _SLOT.size * self._writers, _SLOT.size)
+        return max(int(_SLOT.unpack_from(self._map, slot)[0]) for slot in slots)
+
+    def close(self) -> None:
+        """Unmap."""
+        self._map.close()

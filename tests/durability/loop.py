@@ -1,0 +1,211 @@
+"""The parts of the kill loop that live beside the writers: the daemon under test, the resuming watcher, the preload.
+
+Rule: each can be stopped at any moment and leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final, Self
+
+from msgspec import Raw, msgpack
+
+from cosession.errors import CosessionError
+from cosession.messages.admin import HelloReply
+from cosession.messages.limits import BATCH_WRITES_MAX
+from cosession.messages.store import Range, Txn, TxnPut, Watch, WatchEvent
+from cosession.model import Entry
+from durability.link import Link, LinkLost, open_when_ready
+from durability.oracle import Found
+from harness import Daemon
+
+READY_S: Final = 30.0
+PRELOADED_VALUE: Final = "v" * 197  # 200 bytes of MessagePack
+PRELOAD_PREFIX: Final = "p/"
+_HERE: Final = Path(__file__).resolve().parent
+_decode_event = msgpack.Decoder(WatchEvent).decode
+
+
+class ScriptedDaemon(Daemon):
+    """A daemon whose start is timed, and which may be started by another command than `cosessiond`."""
+
+    def __init__(self, home: Path, *, command: Sequence[str] = ()) -> None:
+        super().__init__(home)
+        self.command = tuple(command)
+
+    def start(self, *, wait: bool = True) -> Self:
+        """As the harness does it, with `command` in the place of its own."""
+        if not self.command:
+            return super().start(wait=wait)
+        assert self._process is None, "the daemon has not been stopped"
+        self._log_start = self.log.stat().st_size if self.log.exists() else 0
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self.command,
+                env=self.env,
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        if wait:
+            self.wait_ready()
+        return self
+
+    def start_timed(self) -> tuple[float, HelloReply]:
+        """Start; seconds from before the fork to the answer to a first call, and that answer.
+
+        Raises AssertionError when it ends instead, or says nothing within READY_S.
+        """
+        began = time.monotonic()
+        self.start(wait=False)
+        while time.monotonic() < began + READY_S:
+            try:
+                with Link.open(self.socket, timeout_s=READY_S) as link:
+                    reply = link.hello()
+            except (OSError, LinkLost):
+                if not self.running:
+                    code = self.wait()
+                    raise AssertionError(f"the daemon ended with {code} while starting:\n{self.stderr()}") from None
+                time.sleep(0.002)
+            else:
+                return time.monotonic() - began, reply
+        self.kill()
+        raise AssertionError(f"the daemon answered nothing within {READY_S:g} s:\n{self.stderr()}")
+
+
+def sabotaged(name: str) -> list[str]:
+    """The command of a daemon with a seeded bug, see sabotage.py; "" is the real one."""
+    return [sys.executable, str(_HERE / "sabotage.py"), name] if name else []
+
+
+class Watcher(threading.Thread):
+    """Follows everything from `start` on through all kills, resuming behind what it has; `log` holds the events."""
+
+    def __init__(self, socket: Path, *, start: int, epoch: str, found: Found, seed: int) -> None:
+        super().__init__(name="watcher", daemon=True)
+        self._socket = socket
+        self._next = start
+        self._epoch = epoch
+        self._found = found
+        self._random = random.Random(f"{seed}/watcher")
+        self._stopping = threading.Event()
+        self.log: list[bytes] = []
+        self.resumed = 0
+
+    @property
+    def reached(self) -> int:
+        """The newest revision seen."""
+        return self._next - 1
+
+    def run(self) -> None:
+        """Until `stop`, or until the watch breaks a promise that makes going on pointless."""
+        while not self._stopping.is_set():
+            try:
+                with open_when_ready(self._socket, within_s=READY_S) as link:
+                    # Sometimes late, so that there is something to catch up with.
+                    self._stopping.wait(self._random.choice((0.0, 0.0, 0.02, 0.05)))
+                    link.call(Watch(start_revision=self._next, epoch=self._epoch))
+                    self.resumed += 1
+                    while not self._stopping.is_set():
+                        for body in link.events(0.1):
+                            self._take(body)
+            except LinkLost:
+                continue
+            except CosessionError as error:
+                self._found.add("watch", f"resuming at {self._next} was answered {error.code}: {error.message}")
+                return
+
+    def stop(self) -> None:
+        """End it; harmless when it has ended."""
+        self._stopping.set()
+        if self.is_alive():
+            self.join(READY_S)
+
+    def wait_for(self, revision: int, within_s: float) -> bool:
+        """Whether it gets as far as `revision` in time."""
+        deadline = time.monotonic() + within_s
+        while self.reached < revision and self.is_alive() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return self.reached >= revision
+
+    def _take(self, body: bytes) -> None:
+        event = _decode_event(body)
+        if event.kind == "changes":
+            if event.revision > self._next:
+                self._found.add("gap", f"the watch went from {self._next - 1} to {event.revision}")
+                self.log.extend(
+                    [msgpack.encode(WatchEvent(kind="changes", revision=0))] * (event.revision - self._next)
+                )
+            elif event.revision < self._next:
+                self._found.add("duplicate", f"the watch sent {event.revision} again, {self._next} was next")
+                return
+            self.log.append(body)
+            self._next = event.revision + 1
+        elif event.kind == "progress":
+            if event.revision >= self._next:
+                self._found.add("gap", f"the watch is at {event.revision} by its own word, but {self._next} never came")
+        else:
+            self._found.add("watch", f"it sent {event.kind} {event.code} {event.message}")
+
+
+def preload(socket: Path, entries: int) -> int:
+    """Write `entries` entries of 200 B in full batches; returns the revision after the last."""
+    revision = 0
+    value = Raw(msgpack.encode(PRELOADED_VALUE))
+    with open_when_ready(socket) as link:
+        ids: list[int] = []
+        for first in range(0, entries, BATCH_WRITES_MAX):
+            keys = range(first, min(first + BATCH_WRITES_MAX, entries))
+            puts = [TxnPut(key=f"{PRELOAD_PREFIX}{index:07}", value=value) for index in keys]
+            ids += link.send(Txn(then=list(puts), request_id=f"preload-{first}"))
+            if len(ids) >= 64:
+                revision = _settled(link, ids)
+        return max(revision, _settled(link, ids))
+
+
+def preloaded(entries: int) -> Iterator[Entry]:
+    """What `preload` has written."""
+    for index in range(entries):
+        revision = index // BATCH_WRITES_MAX + 1
+        key = f"{PRELOAD_PREFIX}{index:07}"
+        yield Entry(key=key, value=PRELOADED_VALUE, version=1, create_revision=revision, mod_revision=revision)
+
+
+def listed(link: Link, at_revision: int = 0) -> Iterator[Entry]:
+    """All entries of the context at one revision, page by page."""
+    after = ""
+    while True:
+        reply = link.call(Range(after=after, at_revision=at_revision))
+        yield from reply.entries
+        at_revision = reply.read_revision
+        if not reply.more:
+            return
+        after = reply.entries[-1].key
+
+
+def logged(link: Link, *, start: int, last: int) -> list[bytes]:
+    """The log from `start` to `last` as a fresh watch delivers it. Raises LinkLost when it stops short."""
+    link.call(Watch(start_revision=start))
+    found: list[bytes] = []
+    while len(found) < last - start + 1:
+        bodies = link.events(READY_S)
+        if not bodies:
+            raise LinkLost(f"the watch stopped at {start + len(found) - 1} of {last}")
+        found += [body for body in bodies if _decode_event(body).kind == "changes"]
+    return found[: last - start + 1]
+
+
+def _settled(link: Link, ids: list[int]) -> int:
+    revision = 0
+    for id in ids:
+        revision = max(revision, link.outcome(id).revision)
+    ids.clear()
+    return revision

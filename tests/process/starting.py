@@ -1,0 +1,98 @@
+"""Starting a daemon that is expected to refuse, and looking whether it touched anything.
+
+Rule: what is asked of every refusal is asked in `Refusal`: the catalogue's exit code, one line for a person with cause
+and remedy, no traceback.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness import Daemon
+
+EXIT_IO, EXIT_RUNNING, EXIT_CONFIG = 70, 75, 78
+ENDS_S = 20.0
+
+
+def environment(home: Path, **changed: str) -> dict[str, str]:
+    """The environment of a daemon for `home`."""
+    return {**Daemon(home).env, **changed}
+
+
+def attempt(
+    home: Path, *arguments: str, env: Mapping[str, str] | None = None, **more: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run the daemon until it ends by itself, which it must do soon."""
+    command = [sys.executable, "-m", "cosessiond", *arguments]
+    found = dict(env) if env is not None else environment(home)
+    return subprocess.run(
+        command, env=found, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=ENDS_S, **more
+    )
+
+
+def refusal(home: Path, *arguments: str, code: int, env: Mapping[str, str] | None = None, **more: Any) -> str:
+    """What a daemon says that must refuse to start with `code`: one readable line with cause and remedy."""
+    ended = attempt(home, *arguments, env=env, **more)
+    said = ended.stderr
+    assert ended.returncode == code, f"ended with {ended.returncode}: {said}"
+    assert "Traceback" not in said, said
+    assert not ended.stdout, ended.stdout
+    lines = [line for line in said.splitlines() if not line.startswith("{")]  # log lines may come before
+    assert len(lines) == 1, said
+    (line,) = lines
+    assert line.startswith("cosessiond: cannot "), line
+    assert line.isprintable(), line
+    cause, _, remedy = line.removeprefix("cosessiond: ").rpartition("; ")
+    assert cause, f"no cause and remedy: {line}"
+    assert len(remedy.split()) >= 2, f"no remedy: {line}"
+    return line
+
+
+def tree(root: Path, *, ignored: Sequence[str] = ()) -> dict[str, tuple[Any, ...]]:
+    """Everything under `root`: kind, mode, owner, time of change, and content. A directory's time is left out when
+    something in it is ignored.
+    """
+    found: dict[str, tuple[Any, ...]] = {}
+    for path in sorted([root, *root.rglob("*")]):
+        name = str(path.relative_to(root))
+        if name in ignored:
+            continue
+        status = path.lstat()
+        content: object = None
+        if stat.S_ISLNK(status.st_mode):
+            content = os.readlink(path)
+        elif stat.S_ISREG(status.st_mode):
+            content = hashlib.sha256(path.read_bytes()).hexdigest()
+        when = status.st_mtime_ns if not stat.S_ISDIR(status.st_mode) or not ignored else 0
+        found[name] = (stat.filemode(status.st_mode), status.st_uid, when, content)
+    return found
+
+
+#: A refusal takes the lock and says in it who is starting, so that another daemon that is started meanwhile knows.
+LOCK = ("state/daemon.lock",)
+
+
+def filled(home: Path, writes: int = 3) -> None:
+    """A store with something in it, stopped in order."""
+    from rawclient import Pack
+
+    with Daemon(home) as daemon, Pack(daemon.socket) as peer:
+        for number in range(writes):
+            peer.reply("put", key=f"k{number}", value=number)
+
+
+def serves(home: Path, *, keys: int | None = None) -> None:
+    """A daemon starts for `home`, answers, and has `keys` entries."""
+    from rawclient import Pack
+
+    with Daemon(home) as daemon, Pack(daemon.socket) as peer:
+        assert peer.reply("ping")["pid"] == daemon.pid
+        if keys is not None:
+            assert len(peer.reply("range", keys_only=True)["entries"]) == keys

@@ -1,0 +1,344 @@
+"""Clients that take and give nothing back: the others are answered meanwhile, and the daemon's memory is bounded.
+
+`Watched` is the judge of every test here: pings of a bystander answered, resident memory within 48 MiB of before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+
+import psutil
+import pytest
+
+from harness import Daemon
+from rawclient import Answer, Ended, Json, Pack, Peer
+from server.daemons import ANSWERED_S, Watched, configure, drop, eventually, serving
+
+WRITES = 20_000
+PADDING = "x" * 200
+
+
+@contextlib.contextmanager
+def sending(peers: Sequence[Peer], data: bytes) -> Iterator[None]:
+    """Each peer sends `data` over and over and reads nothing, until this context ends or the daemon cuts it."""
+    over = threading.Event()
+
+    def send(peer: Peer) -> None:
+        with contextlib.suppress(OSError):
+            while not over.is_set():
+                peer.send(data)
+
+    threads = [threading.Thread(target=send, args=(peer,), daemon=True) for peer in peers]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        for peer in peers:
+            with contextlib.suppress(OSError):
+                peer.sock.shutdown(socket.SHUT_RDWR)
+        for thread in threads:
+            thread.join(10)
+            assert not thread.is_alive()
+        for peer in peers:
+            drop(peer)
+
+
+# -- never reading ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def filled(daemon):
+    """A daemon whose whole context fills one page of 960 KiB."""
+    with Pack(daemon.socket) as peer:
+        for number in range(8):
+            peer.reply("put", key=f"page/{number}", value="x" * 120_000)
+    return daemon
+
+
+@pytest.mark.parametrize("kind", [Json, Pack], ids=lambda each: each.encoding)
+def test_a_client_that_asks_for_large_pages_and_never_reads_is_held_off(filled, kind):
+    peers = [kind(filled.socket) for _ in range(2)]
+    with Watched(filled) as watched, sending(peers, kind.encode(1, "range", {}) * 500):
+        watched.until(pings=10)
+
+
+def test_a_client_that_asks_for_old_pages_and_never_reads_is_held_off(filled):
+    with Pack(filled.socket) as peer:
+        revision = peer.reply("ping")["revision"]
+        peer.reply("put", key="after", value=1)
+    peers = [Pack(filled.socket) for _ in range(2)]
+    with Watched(filled) as watched, sending(peers, Pack.encode(1, "range", {"at_revision": revision}) * 250):
+        watched.until(pings=10)
+
+
+@pytest.mark.parametrize(
+    "line", [b"1\n", b"\n", b'{"jsonrpc":"2.0","id":1,"method":"x"}\n', b"\x00\x00\x00\x01\xc0"], ids=repr
+)
+def test_a_client_that_sends_small_garbage_and_never_reads_the_errors_is_held_off(daemon, line):
+    with Watched(daemon) as watched, sending([Peer(daemon.socket), Peer(daemon.socket)], line * 5_000):
+        watched.until(pings=10)
+
+
+def test_a_client_that_writes_large_values_and_never_reads_is_held_off(daemon):
+    frame = Pack.encode(1, "put", {"key": "same", "value": "x" * 250_000})
+    peers = [Pack(daemon.socket) for _ in range(4)]
+    # Blocks of this size leave holes in the heap, which settle near 90 MiB; without a bound it was 800 and more.
+    with Watched(daemon, grown_max=128 << 20) as watched, sending(peers, frame):
+        watched.until(pings=40)
+
+
+def test_a_client_that_is_cut_while_its_answers_drain_ends_nobody_but_itself(filled):
+    """It fills its buffers, leaves calls unread behind them, and reads on: what follows is over the limit."""
+    with Pack(filled.socket) as peer:
+        peer.reply("put", key="small", value=1)
+        revision = peer.reply("put", key="after", value=1)["revision"] - 1
+    greedy = Pack(filled.socket)
+    pages = Pack.encode(1, "range", {"prefix": "page"})
+    reads = b"".join(Pack.encode(n, "get", {"key": "small", "at_revision": revision}) for n in range(1, 257))
+    greedy.send(pages * 2 + reads + pages * 50)
+    with contextlib.suppress(Ended):
+        greedy.take(2 + 256 + 50)
+    drop(greedy)
+    with Pack(filled.socket) as peer:
+        assert peer.reply("ping")
+
+
+def test_transactions_that_compare_whole_ranges_do_not_stop_the_writes_of_others(daemon):
+    with Pack(daemon.socket) as peer:
+        for start in range(0, 10_000, 125):
+            peer.reply("txn", then=[{"op": "put", "key": f"k/{start + n}", "value": 1} for n in range(125)])
+        compares = [{"kind": "range", "prefix": f"none/{n}", "max_mod_revision": 0} for n in range(128)]
+        hostile = Pack(daemon.socket)
+        hostile.send(Pack.encode(1, "txn", {"compares": compares, "then": []}) * 50)
+        with Pack(daemon.socket, timeout_s=ANSWERED_S) as bystander:
+            for number in range(10):
+                bystander.reply("put", key="mine", value=number)
+        drop(hostile)
+
+
+def test_a_client_that_sends_values_of_the_worst_shape_does_not_stop_the_others(daemon):
+    """The most objects a frame can hold: small bytes that become many things to walk."""
+    frames = [
+        Pack.encode(1, "put", {"key": "wide", "value": [{}] * 250_000}),
+        b'{"jsonrpc":"2.0","id":1,"method":"put","params":{"key":"w","value":[' + b"{}," * 300_000 + b"0]}}\n",
+        b'{"jsonrpc":"2.0","id":1,"method":"put","params":{"key":"w","value":[' + b"1," * 500_000 + b"0]}}\n",
+    ]
+    for frame in frames:
+        with Watched(daemon, grown_max=96 << 20) as watched, sending([Peer(daemon.socket)], frame):
+            watched.until(pings=10)
+
+
+def write_many(writer: Peer, count: int) -> None:
+    """Durable writes of 50 keys, pipelined: the value of each is its number, from 0, and some text."""
+    for start in range(0, count, 250):
+        numbers = range(start, start + 250)
+        writer.send(b"".join(Pack.encode(1, "put", {"key": f"w/{n % 50}", "value": [n, PADDING]}) for n in numbers))
+        assert {answer.kind for answer in writer.take(250)} == {"reply"}
+
+
+def test_watches_that_never_read_cost_no_memory_while_twenty_thousand_writes_land(daemon):
+    slow = Pack(daemon.socket)
+    for _ in range(64):
+        slow.reply("watch", prefix="w/", start_revision=1)
+    with Pack(daemon.socket) as writer, Watched(daemon):
+        write_many(writer, WRITES)
+    drop(slow)
+
+
+@pytest.mark.parametrize("kind", [Json, Pack], ids=lambda each: each.encoding)
+def test_a_watch_that_reads_late_gets_every_revision_once_and_in_order(shared_daemon, kind):
+    """Far more than may wait unsent: the watch lags, and catches up from the log when it reads."""
+    with kind(shared_daemon.socket) as slow, Pack(shared_daemon.socket) as writer:
+        before = writer.reply("ping")["revision"]
+        for _ in range(3):
+            slow.reply("watch", prefix="w/", start_revision=before + 1)
+        write_many(writer, 4_000)
+        seen = dict.fromkeys((1, 2, 3), 0)
+        while min(seen.values()) < 4_000:
+            event = slow.next()
+            assert (event.kind, event.body["kind"]) == ("event", "changes")
+            assert event.body["revision"] == before + seen[event.id] + 1
+            assert event.body["changes"][0]["value"] == [seen[event.id], PADDING]
+            seen[event.id] += 1
+
+
+def test_a_snapshot_that_is_never_read_is_not_held_in_memory(filled):
+    peers = [Pack(filled.socket) for _ in range(8)]
+    with Watched(filled) as watched:
+        for peer in peers:
+            peer.send(b"".join(Pack.encode(number, "watch", {}) for number in range(1, 65)))
+        watched.until(pings=10)
+    for peer in peers:
+        drop(peer)
+
+
+def test_sixty_four_watches_are_a_connection_s_share_and_an_ended_one_makes_room(shared_daemon):
+    with Json(shared_daemon.socket) as peer, Pack(shared_daemon.socket) as other:
+        for number in range(64):
+            assert peer.reply("watch", key=f"none/{number}", start_revision=1)["watch"] == number + 1
+        assert peer.code("watch", key="none") == "overloaded"
+        other.reply("watch", key="none", start_revision=1)
+        peer.reply("unwatch", watch=7)
+        assert peer.reply("watch", key="none", start_revision=1)["watch"] not in range(1, 65)
+        assert peer.code("watch", key="none") == "overloaded"
+
+
+# -- too many --------------------------------------------------------------------------------------------------------
+
+
+def test_one_connection_too_many_is_told_so_and_one_that_ends_makes_room():
+    with serving(connections_max=20) as daemon:
+        peers = [Pack(daemon.socket)]
+        eventually(lambda: peers[0].reply("status")["connections"] == 1, "whoever looked whether it is up has gone")
+        for _ in range(19):
+            peers.append(Pack(daemon.socket))
+            peers[-1].reply("ping")
+        with Pack(daemon.socket) as late:
+            found = late.next()
+            assert found.code == "overloaded"
+            assert found.body["retryable"]
+            with pytest.raises(Ended):
+                late.next()
+        peers.pop().close()
+        eventually(lambda: spoken_to(daemon), "a place that has become free is given again")
+        for peer in peers:
+            assert peer.reply("ping")
+            peer.close()
+
+
+def spoken_to(daemon: Daemon) -> bool:
+    with Pack(daemon.socket) as peer:
+        return next(iter(calling(peer, "ping"))).kind == "reply"
+
+
+def calling(peer: Peer, method: str) -> Iterator[Answer]:
+    with contextlib.suppress(OSError):
+        peer.post(method)
+    return peer.until_ended()
+
+
+def test_connections_that_come_all_at_once_and_fit_are_all_taken(daemon_stopped_in_time):
+    """More than the daemon accepts in one go, and fewer than its cap."""
+    with daemon_stopped_in_time(connections_max=200, count=190) as peers:
+        for peer in peers:
+            assert peer.reply("ping")
+
+
+@pytest.fixture
+def daemon_stopped_in_time():
+    """Connections that all wait in the backlog when the daemon looks again."""
+
+    @contextlib.contextmanager
+    def connections(*, connections_max: int, count: int) -> Iterator[list[Peer]]:
+        with serving(connections_max=connections_max) as daemon:
+            process = psutil.Process(daemon.pid)
+            process.suspend()
+            peers = []
+            try:
+                peers = [Pack(daemon.socket) for _ in range(count)]
+                process.resume()
+                yield peers
+            finally:
+                process.resume()
+                for peer in peers:
+                    peer.close()
+
+    return connections
+
+
+@pytest.mark.timeout(60)
+def test_two_thousand_connections_with_half_a_frame_leave_the_others_alone(daemon):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 4096:
+        pytest.skip(f"this process may open only {hard} descriptors")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 4096), hard))
+    peers: list[Peer] = []
+    try:
+        with Watched(daemon) as watched:
+            for number in range(2000):
+                peer = Peer(daemon.socket)
+                peers.append(peer)
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # over the cap: refused already
+                    peer.send(b"\x00\x00\x00" if number % 2 else b'{"jsonrpc":')
+            watched.until(pings=10)
+    finally:
+        for peer in peers:
+            peer.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    eventually(lambda: spoken_to(daemon), "a client is served when they have gone")
+    with Pack(daemon.socket) as observer:
+        eventually(lambda: observer.reply("status")["connections"] == 1, "all of them are gone")
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux can lower the limits of another process")
+def test_without_descriptors_the_daemon_rests_and_comes_back(home):
+    """EMFILE: accepting pauses without spinning, and goes on when connections have closed."""
+    configure(home)
+    with Daemon(home) as daemon:
+        process = psutil.Process(daemon.pid)
+        with Pack(daemon.socket) as bystander:
+            bystander.reply("ping")
+            resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (64, 64))
+            peers = [Peer(daemon.socket) for _ in range(150)]
+            try:
+                eventually(lambda: process.num_fds() >= 60, "the descriptors are used up")
+                before = sum(process.cpu_times()[:2])
+                for _ in range(75):
+                    assert bystander.reply("ping")
+                    threading.Event().wait(0.02)
+                assert sum(process.cpu_times()[:2]) - before < 1.0, "it does not spin"
+                bystander.reply("put", key="still", value="written")
+            finally:
+                for peer in peers:
+                    drop(peer)
+            eventually(lambda: process.num_fds() < 40, "what was closed is released")
+            eventually(lambda: spoken_to(daemon), "new clients are served again")
+            assert bystander.reply("get", key="still")["entry"]["value"] == "written"
+
+
+def test_clients_that_come_and_go_leave_no_descriptor_and_no_connection_behind(daemon):
+    process = psutil.Process(daemon.pid)
+    with Pack(daemon.socket) as observer:
+        observer.reply("ping")
+        before = process.num_fds()
+        for number in range(300):
+            with (Json, Pack)[number % 2](daemon.socket) as peer:
+                if number % 3 == 0:
+                    peer.reply("put", key="come", value=number)
+                elif number % 3 == 1:
+                    peer.send(b"\x00\x00")
+        eventually(lambda: observer.reply("status")["connections"] == 1, "no connection is left")
+        eventually(lambda: process.num_fds() <= before, "no descriptor is left")
+
+
+def test_killed_clients_leave_nothing_behind(daemon):
+    program = (
+        "import socket, sys, time\n"
+        "s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])\n"
+        "s.sendall(b'{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"watch\",\"params\":{\"key\":\"none\"}}\\n')\n"
+        "s.recv(1); print('up', flush=True); time.sleep(60)\n"
+    )
+    with Pack(daemon.socket) as observer:
+        clients = [
+            subprocess.Popen([sys.executable, "-c", program, str(daemon.socket)], stdout=subprocess.PIPE)
+            for _ in range(3)
+        ]
+        for client in clients:
+            assert client.stdout
+            assert client.stdout.readline()
+        assert observer.reply("status")["watches"] == 3
+        for client in clients:
+            client.kill()
+            client.wait()
+            assert client.stdout
+            client.stdout.close()
+        eventually(lambda: observer.reply("status")["watches"] == 0, "watches end with their clients", timeout_s=5)
+        assert observer.reply("status")["connections"] == 1

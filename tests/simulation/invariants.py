@@ -1,0 +1,67 @@
+"""What must hold in the memory of a daemon between any two of its callbacks: whoever waits is going to be called.
+
+A lost wake-up shows in no answer for a long time; here it shows at once. Rule: looks at the parts, changes nothing,
+and knows as little of their insides as it can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from simulation.daemon import Daemon
+
+
+def unsound(daemon: Daemon) -> Iterator[str]:
+    """What nobody will ever come back to."""
+    core, store = daemon.core, daemon.store
+    if store.queued == 0:
+        for entry in store.index:
+            if entry.ttl_ms and core.deadlines.when(("ttl", entry.id)) is None:
+                yield f"{entry.id[2]} of revision {entry.mod_revision} has a lease and no deadline"
+    yield from _watchers(daemon)
+    liveness: Any = core.registry._liveness
+    for id, tracked in liveness._tracked.items():
+        if not tracked.moving and core.deadlines.when(("session", id)) is None:
+            yield f"session {id} is followed and has no deadline"
+    for connection in core.conversations:
+        conversation: Any = connection
+        if conversation.in_flight < 0:
+            yield f"a connection has {conversation.in_flight} calls in flight"
+
+
+def _watchers(daemon: Daemon) -> Iterator[str]:
+    hub: Any = daemon.core.watches
+    reading = 0
+    for watchers in hub._by_sink.values():
+        for watcher in watchers.values():
+            reading += watcher.state == "reading"
+            if watcher.state in ("lagging", "snapshot") and not watcher.sink._starved:
+                yield f"watch {watcher.id} is {watcher.state} and its connection is not full"
+            if watcher.state == "waiting" and watcher not in hub._waiting:
+                yield f"watch {watcher.id} waits for a page and is in no queue"
+    if reading > hub._reads:
+        yield f"{reading} watches wait for a page, {hub._reads} pages are being read"
+    if hub._waiting and not hub._reads:
+        yield f"{len(hub._waiting)} watches wait for their turn, and nothing is being read"
+
+
+def leaks(daemon: Daemon) -> list[str]:
+    """What is left of clients that are long gone."""
+    core, store = daemon.core, daemon.store
+    registry: Any = core.registry
+    hub: Any = core.watches
+    memory: Any = store
+    counts = {
+        "conversations": len(core.conversations),
+        "watches": len(hub),
+        "catch-up reads": hub._reads + len(hub._waiting),
+        "batches in the queue": store.queued,
+        "reads in the queue": memory._reading,
+        "live sessions": registry.live_count,
+        "followed sessions": len(registry._liveness._tracked),
+        "registrations under way": len(registry._opening),
+        "sweeps under way": len(registry._sweeping),
+        "deadlines": len(core.deadlines),
+    }
+    return [f"{count} {what}" for what, count in counts.items() if count]

@@ -1,0 +1,164 @@
+"""The store as the rows say it was, at any revision; and what a request must do to it. For the oracles only.
+
+Rule: computed from the committed changes and from the requests, with nothing of the daemon's code in it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from msgspec import UNSET, msgpack
+from simulation.history import Row
+
+from cosession.messages.store import CompareEntry, Delete, Merge, Put, Txn, TxnDelete, TxnMerge
+from cosession.model import Entry
+from cosessiond.store.engine import EntryId
+
+WriteRequest = Put | Delete | Merge | Txn
+_decode = msgpack.Decoder().decode
+
+
+class Standing(NamedTuple):
+    """An entry as one revision left it; `kind` other than put: it is gone."""
+
+    kind: str
+    value: bytes
+    version: int
+    create_revision: int
+    mod_revision: int
+    time_ms: int
+    session: str
+    ttl_ms: int
+    owner: str
+
+    def public(self, key: str) -> Entry:
+        """As clients see it."""
+        return Entry(
+            key=key,
+            value=_decode(self.value),
+            version=self.version,
+            create_revision=self.create_revision,
+            mod_revision=self.mod_revision,
+            session=self.session,
+            time=self.time_ms / 1000,
+            ttl_s=self.ttl_ms / 1000,
+            ephemeral=self.owner,
+        )
+
+
+class Model:
+    """All versions of all entries."""
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self.rows = list(rows)
+        self.versions: dict[EntryId, list[Standing]] = {}
+        self._revisions: dict[EntryId, list[int]] = {}
+        for row in self.rows:
+            outcome = row.outcome
+            for change in outcome.changes:
+                standing = Standing(
+                    change.kind,
+                    change.value,
+                    change.version,
+                    change.create_revision,
+                    row.revision,
+                    outcome.time_ms,
+                    outcome.origin.session,
+                    change.ttl_ms,
+                    change.owner,
+                )
+                self.versions.setdefault(change.id, []).append(standing)
+                self._revisions.setdefault(change.id, []).append(row.revision)
+
+    def last(self, id: EntryId, revision: int) -> Standing | None:
+        """The newest version up to `revision`, also when that is a deletion."""
+        revisions = self._revisions.get(id)
+        if not revisions:
+            return None
+        index = bisect_right(revisions, revision)
+        return self.versions[id][index - 1] if index else None
+
+    def at(self, id: EntryId, revision: int) -> Standing | None:
+        """The entry that stood at `revision`."""
+        found = self.last(id, revision)
+        return found if found is not None and found.kind == "put" else None
+
+    def scan(self, space: str, project: str, prefix: str, revision: int) -> Iterator[tuple[EntryId, Standing]]:
+        """The entries under a prefix at `revision`, in key order."""
+        for id in sorted(self.versions):
+            if id[:2] == (space, project) and id[2].startswith(prefix):
+                standing = self.at(id, revision)
+                if standing is not None:
+                    yield id, standing
+
+
+@dataclass
+class Expected:
+    """What a write must do: nothing but fail at compare `conflict`, or `writes` by key (None: gone)."""
+
+    succeeded: bool = True
+    conflict: int = -1
+    current: Standing | None = None
+    current_key: str = ""
+    writes: dict[str, Any] | None = None
+    leases: dict[str, tuple[int, bool]] | None = None
+
+
+def expected(request: WriteRequest, model: Model, revision: int) -> Expected:
+    """What `request` must do to the state at `revision`."""
+    failed = _first_failing(request, model, revision)
+    if failed is not None and not (isinstance(request, Txn) and request.otherwise):
+        index, key, current = failed
+        return Expected(succeeded=False, conflict=index, current=current, current_key=key)
+    writes: dict[str, Any] = {}
+    leases: dict[str, tuple[int, bool]] = {}
+    parts: Iterable[Any] = [request]
+    if isinstance(request, Txn):
+        parts = request.then if failed is None else request.otherwise
+    for part in parts:
+        before = model.at((request.space, request.project, part.key), revision)
+        if isinstance(part, Delete | TxnDelete):
+            if before is not None:
+                writes[part.key] = UNSET
+        elif isinstance(part, Merge | TxnMerge):
+            target = _decode(before.value) if before else {}
+            writes[part.key] = _merged(target, _decode(part.patch))
+            leases[part.key] = (before.ttl_ms, bool(before.owner)) if before else (0, False)
+        else:
+            writes[part.key] = _decode(part.value)
+            leases[part.key] = (round(part.ttl_s * 1000), part.ephemeral)
+    return Expected(succeeded=failed is None, writes=writes, leases=leases)
+
+
+def _first_failing(request: WriteRequest, model: Model, revision: int) -> tuple[int, str, Standing | None] | None:
+    if not isinstance(request, Txn):
+        current = model.at((request.space, request.project, request.key), revision)
+        wanted = request.expect_revision
+        stands = current.mod_revision if current else 0
+        return None if wanted is UNSET or wanted == stands else (0, request.key, current)
+    for index, compare in enumerate(request.compares):
+        if isinstance(compare, CompareEntry):
+            current = model.at((request.space, request.project, compare.key), revision)
+            if compare.value != (getattr(current, compare.field) if current else 0):
+                return index, compare.key, current
+        else:
+            for id, standing in model.scan(request.space, request.project, compare.prefix, revision):
+                if standing.mod_revision > compare.max_mod_revision:
+                    return index, id[2], standing
+    return None
+
+
+def _merged(target: Any, patch: Any) -> Any:
+    """RFC 7396, section 2."""
+    if not isinstance(patch, dict):
+        return patch
+    result = dict(target) if isinstance(target, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            result.pop(name, None)
+        else:
+            result[name] = _merged(result.get(name), value)
+    return result

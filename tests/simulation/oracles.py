@@ -1,0 +1,60 @@
+"""All oracles by name, and `judge`, which asks each of them about one history.
+
+Rule: an oracle is a pure function of (history, model) that yields one sentence for each thing that is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Final, NamedTuple
+
+from simulation import judge_reads, judge_time, judge_watches, judge_writes
+from simulation.history import History
+from simulation.model import Model
+
+Oracle = Callable[[History, Model], Iterator[str]]
+
+ORACLES: Final[dict[str, Oracle]] = {
+    "answered": judge_reads.answered,
+    "durable": judge_writes.durable,
+    "dense": judge_writes.dense,
+    "acknowledged": judge_writes.acknowledged,
+    "refused": judge_writes.refused,
+    "once": judge_writes.once,
+    "unknown": judge_writes.unknown,
+    "in order": judge_writes.in_order,
+    "linear": judge_reads.linear,
+    "forward": judge_reads.forward,
+    "watched": judge_watches.watched,
+    "leases": judge_time.leases,
+    "ephemerals": judge_time.ephemerals,
+    "sessions": judge_time.sessions,
+    "noticed": judge_time.noticed,
+    "sound": judge_reads.sound,
+    "at rest": judge_reads.at_rest,
+}
+#: Of each oracle no more than this is told: what follows the first is mostly its echo.
+TOLD_MAX: Final = 3
+
+
+class Violation(NamedTuple):
+    """One thing that is wrong."""
+
+    oracle: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.oracle}: {self.what}"
+
+
+def judge(history: History) -> list[Violation]:
+    """What is wrong with a run; empty when nothing is."""
+    model = Model(history.rows)
+    found: list[Violation] = []
+    for name, oracle in ORACLES.items():
+        try:
+            found += [Violation(name, what) for what in islice(oracle(history, model), TOLD_MAX)]
+        except (LookupError, AssertionError) as error:
+            found.append(Violation(name, f"cannot judge so broken a history: {error!r}"))
+    return found
