@@ -9,6 +9,7 @@
 SHELL := /bin/sh
 VENV ?= .venv
 ARGS ?=
+PARALLEL ?= -n 4 --dist worksteal
 VENV_PYTHON := $(VENV)/bin/python
 CONSTRAINTS := tests/constraints.txt
 PIP := $(VENV_PYTHON) -m pip --disable-pip-version-check -qq
@@ -33,12 +34,12 @@ run: ## install into .venv and run the demonstration
 
 test: ## run the tests against the installed wheel
 	$(PREPARE) $(VENV)/test.stamp $(VENV)/wheel.stamp
-	@$(VENV_PYTHON) -P -m pytest $(ARGS)
+	@$(VENV_PYTHON) -P -m pytest $(PARALLEL) $(ARGS)
 
 cover: ## run the tests with coverage, child processes included, and hold it to the thresholds
 	$(PREPARE) $(VENV)/test.stamp $(VENV)/wheel.stamp
 	@$(VENV_PYTHON) -m coverage erase
-	@$(VENV_PYTHON) -P -m coverage run -m pytest $(ARGS)
+	@$(VENV_PYTHON) -P -m coverage run -m pytest $(PARALLEL) $(ARGS)
 	@$(VENV_PYTHON) -m coverage combine -q
 	@$(VENV_PYTHON) tests/coverage_gate.py
 

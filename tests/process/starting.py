@@ -18,7 +18,7 @@ from typing import Any
 from harness import Daemon
 
 EXIT_IO, EXIT_RUNNING, EXIT_CONFIG = 70, 75, 78
-ENDS_S = 20.0
+ENDS_S = 10.0
 
 
 def environment(home: Path, **changed: str) -> dict[str, str]:

@@ -163,9 +163,20 @@ def refused(history: History, model: Model) -> Iterator[str]:
             yield from _conflict(call, model)
         if row is None or code == "request_id_reused" or (code in PASSING and call.first != call.number):
             continue
-        if row.revision > call.revision and attempts[call.first] > 1:
+        if attempts[call.first] > 1 and _came_before(call, row, model):
             continue  # another attempt was committed later
         yield f"{_name(call)} was refused ({code}), but stands at revision {row.revision}"
+
+
+def _came_before(call: Call, row: Row, model: Model) -> bool:
+    """Whether a refusal can have been decided before `row` was there. A conflict is decided behind the queue, what
+    is refused at admission at the revision of its answer.
+    """
+    if call.error is None or call.error.code != "conflict":
+        return row.revision > call.revision
+    request = cast("WriteRequest", call.request)
+    last = min(call.ceiling, row.revision - 1)
+    return any(expected(request, model, each).writes is None for each in range(call.floor, last + 1))
 
 
 def _conflict(call: Call, model: Model) -> Iterator[str]:

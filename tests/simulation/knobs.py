@@ -16,8 +16,9 @@ from typing import Any, Final
 
 from cosession.messages.limits import Limits
 from cosessiond.server import assembly, conversation
+from cosessiond.server import admission as server_admission
 from cosessiond.server.handlers import sessions as session_handlers
-from cosessiond.sessions import admission, identity
+from cosessiond.sessions import admission, identity, planning
 from cosessiond.sessions.planning import SessionLimits
 from cosessiond.sessions.registry import Registry
 from cosessiond.sessions.verdict import Policy
@@ -67,6 +68,7 @@ class Knobs:
     progress_every: int = 1_024
     in_flight: int = 64
     frame_finish_s: float = 10.0
+    ephemerals: int = 100
     kernel_tells: bool = True
     early_timer: bool = False
 
@@ -124,6 +126,7 @@ def draw(seed: int, **fixed: Any) -> Knobs:
         "progress_every": pick((8, 64, 1_024)),
         "in_flight": pick((4, 16, 256)),
         "frame_finish_s": pick((1.0, 10.0)),
+        "ephemerals": pick((2, 100)),
         "kernel_tells": random.random() < 0.6,
         "early_timer": random.random() < 0.3,
     }
@@ -144,6 +147,8 @@ def applied(knobs: Knobs, facts_of: Callable[[int], object]) -> Iterator[None]:
         (session_handlers, "instance_for", instance_for),
         (assembly, "Registry", partial(Registry, policy=knobs.policy(), limits=SessionLimits(ended_kept=6), boot=BOOT)),
         (conversation, "HIGH_WATER_BYTES", knobs.high_water),
+        (server_admission, "SESSION_EPHEMERALS_MAX", knobs.ephemerals),
+        (planning, "SESSION_EPHEMERALS_MAX", knobs.ephemerals),
         (commit, "COMMIT_GROUP_MAX", knobs.group_max),
         (commit, "UPKEEP_EVERY", knobs.upkeep_every),
         (commit, "TRIM_ROWS", knobs.trim_rows),

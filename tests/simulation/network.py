@@ -76,6 +76,7 @@ class Link:
         self.down.clear()
         self.world.note(f"link {self.number} cut, {len(self._up)} bytes on the way")
         self.pump_up()
+        self.end.room()  # a writer is told that nobody reads any more
 
     # -- moving bytes ----------------------------------------------------------------------------------------------
 

@@ -17,6 +17,8 @@ from cosessiond.sessions.records import Held, is_live
 
 #: So many ids are shown when a name is ambiguous.
 _SHOWN_MAX: Final = 5
+#: So many characters of a text of the caller go into an answer.
+_TEXT_SHOWN = 128
 
 #: Boot id, pid, start time.
 ProcessKey = tuple[str, int, int]

@@ -103,6 +103,8 @@ class SqliteEngine:
             outcomes = [self._apply_one(batch, group, meta) for batch in batches]
             if group.log:
                 self._write(group, meta)
+        except DecodeError as error:
+            raise StoreBroken(f"cannot trust the store: a kept request does not decode: {error}") from error
         except sqlite3.Error as error:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_FULL:
                 raise StoreBroken(f"cannot commit: {error}") from error

@@ -19,8 +19,8 @@ def trim(db: sqlite3.Connection, window: Window, meta: reads.Meta, rows_max: int
     db.execute("BEGIN IMMEDIATE")
     dropped = len(doomed)
     touched: set[EntryId] = set()
-    for revision, body, digest in doomed:
-        touched.update(change.id for change in reads.decode_body(revision, body).changes)
+    for revision, body, digest, ids in doomed:
+        touched.update(ids)
         meta.log_bytes -= len(body)
         meta.anchor_hash = digest
         meta.compact_revision = revision + 1
@@ -34,19 +34,22 @@ def trim(db: sqlite3.Connection, window: Window, meta: reads.Meta, rows_max: int
 
 def _log_rows(
     db: sqlite3.Connection, window: Window, meta: reads.Meta, rows_max: int
-) -> list[tuple[int, bytes, bytes]]:
-    """The oldest log rows outside the window; the newest row always stays."""
+) -> list[tuple[int, bytes, bytes, list[EntryId]]]:
+    """The oldest log rows outside the window, until they changed `rows_max` entries; the newest row always stays."""
     kept = meta.revision - meta.compact_revision + 1
     size = meta.log_bytes
     if kept <= window.log_revisions and size <= window.log_bytes:
         return []
-    doomed: list[tuple[int, bytes, bytes]] = []
+    doomed: list[tuple[int, bytes, bytes, list[EntryId]]] = []
+    changed = 0
     for revision, body, digest in db.execute(
         "SELECT revision, body, hash FROM log ORDER BY revision LIMIT ?", (rows_max,)
     ):
-        if kept <= 1 or (kept <= window.log_revisions and size <= window.log_bytes):
+        if changed >= rows_max or kept <= 1 or (kept <= window.log_revisions and size <= window.log_bytes):
             break
-        doomed.append((revision, body, digest))
+        ids = [change.id for change in reads.decode_body(revision, body).changes]
+        doomed.append((revision, body, digest, ids))
+        changed += len(ids)
         kept -= 1
         size -= len(body)
     return doomed

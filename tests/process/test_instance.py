@@ -1,0 +1,212 @@
+"""One daemon per home: the second says who is there and goes, whatever is left of dead ones is cleared away, and a
+daemon that has lost its lock or socket to somebody stops.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cosession._version import __version__
+
+from cosessiond import app
+from cosessiond.process.lock import InstanceLock
+from harness import Daemon
+from process.starting import EXIT_CONFIG, EXIT_RUNNING, attempt, environment, filled, refusal, serves, tree
+from rawclient import Pack
+from server.inprocess import Inside
+
+ROUNDS = 20
+
+
+def test_a_second_daemon_names_the_first_and_leaves_it_unharmed(daemon: Daemon) -> None:
+    with Pack(daemon.socket) as peer:
+        peer.reply("put", key="a", value=1)
+        lock = (daemon.home / "state" / "daemon.lock").read_text()
+        for arguments in ((), ("--detach",)):
+            said = refusal(daemon.home, *arguments, code=EXIT_RUNNING)
+            assert f"already running (pid {daemon.pid}, version {__version__})" in said
+        assert (daemon.home / "state" / "daemon.lock").read_text() == lock
+        assert peer.reply("get", key="a")["entry"]["value"] == 1, "the same connection, the same daemon"
+        assert peer.reply("put", key="a", value=2)
+    with Pack(daemon.socket) as peer:
+        assert peer.reply("get", key="a")["entry"]["value"] == 2, "and new ones find it"
+
+
+def test_the_lock_tells_clients_where_the_daemon_listens(daemon: Daemon) -> None:
+    holder = json.loads((daemon.home / "state" / "daemon.lock").read_text())
+    assert (holder["pid"], holder["socket"], holder["version"]) == (daemon.pid, str(daemon.socket), __version__)
+    with Pack(daemon.socket) as peer:
+        assert holder["daemon_id"] == peer.reply("hello")["daemon_id"]
+
+
+def test_a_second_daemon_is_refused_while_the_first_is_stopped_by_a_signal(daemon: Daemon) -> None:
+    """Alive but not answering is still running: nothing is taken from it."""
+    import signal
+
+    daemon.signal(signal.SIGSTOP)
+    try:
+        assert f"pid {daemon.pid}" in refusal(daemon.home, code=EXIT_RUNNING)
+    finally:
+        daemon.signal(signal.SIGCONT)
+    with Pack(daemon.socket) as peer:
+        assert peer.reply("ping")
+
+
+def test_a_socket_left_by_a_killed_daemon_is_cleared_away(daemon: Daemon) -> None:
+    daemon.kill()
+    assert daemon.socket.exists()
+    daemon.start()
+    with Pack(daemon.socket) as peer:
+        assert peer.reply("ping")
+
+
+def test_an_orderly_end_leaves_no_socket_and_lets_the_next_in(daemon: Daemon) -> None:
+    assert daemon.stop() == 0
+    assert not daemon.socket.exists()
+    daemon.start()
+
+
+def test_of_two_daemons_started_at_the_same_moment_exactly_one_serves(home: Path) -> None:
+    for number in range(ROUNDS):
+        daemon = Daemon(home)
+        command = [sys.executable, "-m", "cosessiond"]
+        pair = [
+            subprocess.Popen(command, env=daemon.env, cwd="/", stderr=subprocess.PIPE, text=True) for _ in range(2)
+        ]
+        try:
+            loser = _first_to_end(pair)
+            winner = pair[1 - pair.index(loser)]
+            assert loser.returncode == EXIT_RUNNING, loser.communicate()
+            said = loser.stderr.read() if loser.stderr else ""
+            assert "already running" in said
+            while not daemon.accepts():
+                assert winner.poll() is None, f"round {number}: nobody serves"
+            with Pack(daemon.socket) as peer:
+                assert peer.reply("ping")["pid"] == winner.pid, "the one that has the lock has the socket"
+            if "pid" in said:
+                assert f"pid {winner.pid}," in said, f"round {number}: it named {said}"
+        finally:
+            for process in pair:
+                process.terminate()
+            codes = sorted(process.wait(10) for process in pair)
+            for process in pair:
+                if process.stderr:
+                    process.stderr.close()
+        assert codes == [0, EXIT_RUNNING]
+
+
+def _first_to_end(pair: list[subprocess.Popen[str]]) -> subprocess.Popen[str]:
+    while True:
+        for process in pair:
+            if process.poll() is not None:
+                return process
+        os.sched_yield()
+
+
+def test_a_daemon_of_another_home_does_not_take_a_socket_that_answers(daemon: Daemon, tmp_path: Path) -> None:
+    """Two state directories, one COSESSION_SOCKET: the lock does not see it, the socket does."""
+    env = {**environment(tmp_path), "COSESSION_SOCKET": str(daemon.socket)}
+    ended = subprocess.Popen([sys.executable, "-m", "cosessiond"], env=env, cwd="/", stderr=subprocess.PIPE, text=True)
+    try:
+        with Pack(daemon.socket) as peer:
+            first = peer.reply("hello")["daemon_id"]
+        try:
+            code = ended.wait(3)
+        except subprocess.TimeoutExpired:
+            code = None
+        with Pack(daemon.socket) as peer:
+            assert peer.reply("hello")["daemon_id"] == first, "the socket still leads to the first"
+        assert code in (EXIT_RUNNING, EXIT_CONFIG)
+    finally:
+        ended.terminate()
+        ended.communicate()
+
+
+# -- the guard -------------------------------------------------------------------------------------------------------
+
+
+class Log:
+    """Takes what is logged."""
+
+    def __init__(self) -> None:
+        self.errors: list[str] = []
+
+    def error(self, event: str, **_: object) -> None:
+        """Like structlog."""
+        self.errors.append(event)
+
+
+class Guarded:
+    """The daemon's own guard over a real lock file and a real path, on a virtual clock."""
+
+    def __init__(self, home: Path) -> None:
+        self.inside = Inside()
+        self.lock_path = home / "daemon.lock"
+        self.socket_path = home / "d.sock"
+        self.lock = InstanceLock(self.lock_path)
+        self.socket_path.touch()
+        self.log = Log()
+        app._guard(self.inside.core, self.lock, self.socket_path, self.log)
+
+    def after(self, rounds: int = 1) -> bool:
+        """Whether the daemon was told to stop within so many looks."""
+        self.inside.world.advance(app.GUARD_S * rounds + 0.001)
+        return bool(self.inside.stopped)
+
+
+@pytest.fixture
+def guarded(home: Path):
+    found = Guarded(home)
+    yield found
+    found.lock.release()
+
+
+def test_a_daemon_that_has_its_lock_and_its_socket_goes_on(guarded: Guarded) -> None:
+    assert not guarded.after(rounds=100)
+    assert not guarded.log.errors
+
+
+@pytest.mark.parametrize("harm", ["lock removed", "lock replaced", "socket removed", "socket replaced"])
+def test_a_daemon_that_has_lost_its_lock_or_socket_stops_at_the_next_look(guarded: Guarded, harm: str) -> None:
+    assert not guarded.after()
+    path = guarded.lock_path if harm.startswith("lock") else guarded.socket_path
+    path.unlink()
+    if harm.endswith("replaced"):
+        (path.parent / "filler").touch()  # so that the inode is not given out again
+        path.touch()
+    assert guarded.after()
+    assert guarded.log.errors
+    assert len(guarded.inside.stopped) == 1
+
+
+def test_whoever_lost_the_socket_does_not_unlink_the_one_that_is_there_now(daemon: Daemon) -> None:
+    daemon.socket.rename(daemon.home / "run" / "old")
+    daemon.socket.write_text("somebody else's")
+    assert daemon.stop() == 0
+    assert daemon.socket.read_text() == "somebody else's"
+
+
+def test_a_lock_that_is_removed_lets_a_second_daemon_in_but_not_beside_the_database(daemon: Daemon) -> None:
+    """What is left when somebody cleans up by hand: SQLite's own lock keeps the second one out of the file."""
+    with Pack(daemon.socket) as peer:
+        peer.reply("put", key="a", value=1)
+        (daemon.home / "state" / "daemon.lock").unlink()
+        before = tree(daemon.home / "state", ignored=["daemon.lock"])
+        ended = attempt(daemon.home)
+        assert ended.returncode in (EXIT_RUNNING, EXIT_CONFIG, 70), ended.stderr
+        assert "Traceback" not in ended.stderr
+        assert tree(daemon.home / "state", ignored=["daemon.lock"]) == before
+        assert peer.reply("put", key="a", value=2)["written"]["version"] == 2
+
+
+def test_what_a_dead_daemon_left_in_the_lock_says_nothing(home: Path) -> None:
+    filled(home)
+    lock = home / "state" / "daemon.lock"
+    for left in (b"", b"garbage\xff", b'{"pid": 1}', b'{"pid": "x"}', b"[]", lock.read_bytes(), b"x" * 100_000):
+        lock.write_bytes(left)
+        serves(home, keys=3)
