@@ -81,7 +81,7 @@ def pack(value: Any) -> bytes:
 def _pack_int(value: int) -> bytes:
     if -32 <= value < 128:
         return struct.pack("b" if value < 0 else "B", value)
-    forms = ">B >H >I >Q".split() if value > 0 else ">b >h >i >q".split()
+    forms = (">B", ">H", ">I", ">Q") if value > 0 else (">b", ">h", ">i", ">q")
     for index, form in enumerate(forms):
         try:
             return bytes([(0xCC if value > 0 else 0xD0) + index]) + struct.pack(form, value)
@@ -314,14 +314,15 @@ def take_answer(buffer: bytearray) -> Answer | None:
         end = buffer.find(b"\n")
         if end < 0:
             return None
-        frame, cut, decode = bytes(buffer[:end]), end + 1, _of_line
-    else:
-        size = int.from_bytes(buffer[:4])
-        if len(buffer) < 4 or len(buffer) < 4 + size:
-            return None
-        frame, cut, decode = bytes(buffer[4 : 4 + size]), 4 + size, _of_frame
-    del buffer[:cut]
-    return decode(frame)
+        line = bytes(buffer[:end])
+        del buffer[: end + 1]
+        return _of_line(line)
+    size = int.from_bytes(buffer[:4])
+    if len(buffer) < 4 or len(buffer) < 4 + size:
+        return None
+    frame = bytes(buffer[4 : 4 + size])
+    del buffer[: 4 + size]
+    return _of_frame(frame)
 
 
 def _of_line(line: bytes) -> Answer:

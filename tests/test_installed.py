@@ -31,7 +31,7 @@ def test_child_processes_see_the_installed_one(package):
 @pytest.mark.parametrize("package", PACKAGES)
 def test_wheel_holds_every_file_of_the_tree(package):
     tree = ROOT / PACKAGES[package]
-    files = [path for path in tree.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    files = [path for path in tree.rglob("*") if path.is_file() and not _is_cache(path.relative_to(tree))]
     assert files
     stale = [
         str(path.relative_to(tree))
@@ -56,3 +56,8 @@ def test_command_is_installed(command):
     (entry,) = metadata.entry_points(group="console_scripts", name=command)
     assert callable(entry.load())
     assert (Path(sysconfig.get_path("scripts")) / command).is_file()
+
+
+def _is_cache(path: Path) -> bool:
+    """What tools leave behind: git ignores it, and so does the wheel."""
+    return any(part == "__pycache__" or part.startswith(".") for part in path.parts)

@@ -54,5 +54,5 @@ def _check_limits(limits: Limits, path: Path) -> None:
         value, most = getattr(limits, name.name), getattr(LIMITS, name.name)
         if not 0 < value <= most:
             raise ConfigError(
-                f"cannot use {path}: limits.{name.name} = {value}, allowed is more than 0 and at most {most}"
+                f"cannot use {path}: limits.{name.name} = {value}, allowed is 1 to {most}; correct it there"
             )

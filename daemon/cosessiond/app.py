@@ -21,9 +21,10 @@ from cosession._version import __version__
 from cosession.config import Config
 from cosession.errors import CosessionError
 from cosession.messages.limits import Limits
-from cosessiond.clock import LoopTimers, SystemClock, SystemEntropy, ulid
+from cosessiond.clock import LoopTimers, SystemClock, SystemEntropy, pause, ulid
 from cosessiond.metrics import Metrics
 from cosessiond.process.directories import private_directory, refuse_network_file_system
+from cosessiond.process.files import open_plain
 from cosessiond.process.lock import Holder, InstanceLock
 from cosessiond.server.assembly import TABLE, Consequences, World, assemble
 from cosessiond.server.core import Core, Identity
@@ -37,6 +38,7 @@ DRAIN_S: Final = 5.0
 #: How often the daemon looks whether its lock and socket are still its own; the only timer of an idle daemon.
 GUARD_S: Final = 60.0
 EXIT_IO: Final = 70
+SECRET: Final = "secret"  # noqa: S105  # the name of the file
 _SECRET_BYTES: Final = 32
 
 
@@ -56,7 +58,7 @@ async def serve(config: Config, log: Any, ready: Callable[[], None]) -> None:
         stack.callback(os.close, state_fd := private_directory(state))
         stack.callback(os.close, private_directory(socket_path.parent))
         refuse_network_file_system(state, state_fd)
-        lock = InstanceLock(Path(paths.lock_file()))
+        lock = InstanceLock(Path(paths.lock_file()), pause)
         stack.callback(lock.release)
         lock.publish(_holder(daemon_id := ulid(clock, entropy), socket_path=""))
         loop.set_exception_handler(lambda _, context: _on_loop_error(log, context))
@@ -80,7 +82,7 @@ async def serve(config: Config, log: Any, ready: Callable[[], None]) -> None:
             ),
             disk=probes.DiskProbe(state_fd, clock),
             host=socket.gethostname(),
-            secret=_secret(state_fd, entropy.random_bytes),
+            secret=_secret(state, entropy.random_bytes),
         )
         consequences = Consequences(
             stop=stopping.set,
@@ -126,7 +128,8 @@ def _open_engine(state: Path, limits: Limits, new_epoch: Callable[[], str]) -> I
         request_ids=limits.request_ids_max,
         request_id_ms=limits.request_id_s * 1000,
     )
-    engine = SqliteEngine.open(state, window=window, new_epoch=new_epoch)
+    # The secret is made once the first store stands: where it is, an empty database has lost what it held.
+    engine = SqliteEngine.open(state, window=window, new_epoch=new_epoch, was_used=os.path.lexists(state / SECRET))
     yield engine
     engine.close()  # not in a finally: after a failure the file is left exactly as it is
 
@@ -181,20 +184,18 @@ def _holder(daemon_id: str, *, socket_path: str) -> Holder:
     )
 
 
-def _secret(directory: int, random_bytes: Callable[[int], bytes]) -> bytes:
+def _secret(state: Path, random_bytes: Callable[[int], bytes]) -> bytes:
     """The key of all session tokens, made once per state directory, 0600."""
+    path = state / SECRET
     try:
-        descriptor = os.open("secret", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-        with os.fdopen(descriptor, "rb") as file:
+        with os.fdopen(open_plain(path, os.O_RDONLY), "rb") as file:
             secret = file.read(_SECRET_BYTES)
         if len(secret) == _SECRET_BYTES:
             return secret
     except FileNotFoundError:
         pass
     secret = random_bytes(_SECRET_BYTES)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open("secret", flags, 0o600, dir_fd=directory)
-    with os.fdopen(descriptor, "wb") as file:
+    with os.fdopen(open_plain(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
         file.write(secret)
     return secret
 

@@ -65,6 +65,11 @@ class SystemClock:
         return time.time_ns() // 1_000_000
 
 
+def pause(seconds: float) -> None:
+    """Block this thread; only before the loop runs."""
+    time.sleep(seconds)
+
+
 class SystemEntropy:
     """The kernel's randomness."""
 

@@ -348,11 +348,11 @@ def starts(scale: Scale) -> list[Row]:
 def commands(scale: Scale) -> list[Row]:
     """What a command costs, round trip included, as a multiple of starting Python."""
     took = cli_cost.measure(scale.commands)
-    base = statistics.median(took.pop(""))
+    base, _ = cli_cost.medians(took.pop(""))
     rows = [Row(figure="h", name="python -c pass", value=round(base, 1), unit="ms")]
     for words, times in took.items():
         limit = cli_cost.GOAL_FAST if words in cli_cost.FAST else cli_cost.GOAL_OTHER
-        ratio = round(statistics.median(times) / base, 2)
+        ratio = round(cli_cost.medians(times)[0] / base, 2)
         name = f"cosession {words}"
         rows.append(Row(figure="h", name=name, value=ratio, unit="x", goal=f"<= {limit:g}", met=ratio <= limit))
     return rows

@@ -29,6 +29,8 @@ from bench import facts, figures
 from cosession._version import __version__
 
 WIDTH = 84
+#: Above this load average something else is running, and the figures are about that, too.
+LOAD_MAX = 1.0
 
 
 def measure(letters: str, scale: figures.Scale, rounds: int) -> list[list[figures.Row]]:
@@ -82,6 +84,10 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leaves through every `finally`
     command = " ".join(["tests/bench/run.py", *(sys.argv[1:] if arguments is None else arguments)])
     machine = {"command": command, "version": __version__, "rounds": rounds, **facts.machine(Path("/tmp"))}
+    if machine["load_average"] > LOAD_MAX:
+        print(
+            f"bench: load average {machine['load_average']}: the machine is busy, quote none of this", file=sys.stderr
+        )
     try:
         measured = measure(given.only, scale, rounds)
     except figures.PromiseBroken as broken:

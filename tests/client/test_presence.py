@@ -116,7 +116,7 @@ class TestBeatSchedule:
         schedule.add("a", 30.0, "", now=0.0)
         schedule.add("b", 30.0, "", now=0.5)
         schedule.add("c", 30.0, "", now=5.0)
-        assert [beat.session for beat in schedule.due(10.0)] == ["a", "b"]
+        assert [beat.session for beat in schedule.due(30.0 / BEATS_PER_PERIOD)] == ["a", "b"]
 
     def test_a_beat_that_failed_comes_again_soon(self):
         schedule = BeatSchedule()

@@ -6,12 +6,12 @@ and remedy, no traceback.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import os
 import stat
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,15 @@ def attempt(
     command = [sys.executable, "-m", "cosessiond", *arguments]
     found = dict(env) if env is not None else environment(home)
     return subprocess.run(
-        command, env=found, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=ENDS_S, **more
+        command,
+        env=found,
+        cwd="/",
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=ENDS_S,
+        check=False,
+        **more,
     )
 
 
@@ -67,12 +75,30 @@ def tree(root: Path, *, ignored: Sequence[str] = ()) -> dict[str, tuple[Any, ...
         status = path.lstat()
         content: object = None
         if stat.S_ISLNK(status.st_mode):
-            content = os.readlink(path)
+            content = str(path.readlink())
         elif stat.S_ISREG(status.st_mode):
             content = hashlib.sha256(path.read_bytes()).hexdigest()
         when = status.st_mtime_ns if not stat.S_ISDIR(status.st_mode) or not ignored else 0
         found[name] = (stat.filemode(status.st_mode), status.st_uid, when, content)
     return found
+
+
+@contextlib.contextmanager
+def served_or_refused(home: Path) -> Iterator[Daemon | None]:
+    """A running daemon, or None when it refused to start with exit code 70. It may end by itself in this context."""
+    daemon = Daemon(home)
+    try:
+        daemon.start()
+    except AssertionError as error:
+        if f"ended with {EXIT_IO} while starting" not in str(error):
+            raise
+        yield None
+        return
+    try:
+        yield daemon
+    finally:
+        if daemon.running:
+            daemon.kill()
 
 
 #: A refusal takes the lock and says in it who is starting, so that another daemon that is started meanwhile knows.

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from harness import Daemon
-from process.starting import EXIT_IO, LOCK, refusal, serves, tree
+from process.starting import EXIT_IO, LOCK, refusal, served_or_refused, serves, tree
 from rawclient import Ended, Pack
 
 MARK = "a value to be found in the file"
@@ -56,8 +56,8 @@ ROWS = {
     "the key of an entry": "UPDATE entries SET key = 'moved' WHERE key = 'k1'",
     "the hash of an entry": "UPDATE entries SET hash = zeroblob(16) WHERE key = 'k1'",
     "an entry that is gone": "DELETE FROM entries WHERE key = 'k1'",
-    "an entry that came back": "INSERT INTO entries SELECT space, project, 'k99', version, create_revision, mod_revision,"
-    " time_ms, session, ttl_ms, owner, hash, value FROM entries WHERE key = 'k1'",
+    "an entry that came back": "INSERT INTO entries SELECT space, project, 'k99', version, create_revision,"
+    " mod_revision, time_ms, session, ttl_ms, owner, hash, value FROM entries WHERE key = 'k1'",
     "a batch of the log": "UPDATE log SET body = substr(body, 1, length(body) - 1) || x'00' WHERE revision = 7",
     "the hash of a batch": "UPDATE log SET hash = zeroblob(32) WHERE revision = 7",
     "a batch that is gone": "DELETE FROM log WHERE revision = 7",
@@ -95,29 +95,25 @@ def never_served(home: Path, *, noticed: bool = True) -> None:
     """The daemon refuses to start, or stops at the read that meets the damage, or never comes across it: whatever it
     shows is right. With `noticed` it must come across it.
     """
-    daemon = Daemon(home)
-    try:
-        daemon.start()
-    except AssertionError as error:
-        assert "ended with 70" in str(error)
-        return
-    try:
-        with Pack(daemon.socket) as peer:
-            for number in range(10):
-                shown = [peer.reply("get", key=f"k{number}")["entry"]]
-                shown += peer.reply("history", key=f"k{number}")["versions"]
-                for each in shown:
-                    assert each is None or each["value"] is None or each["value"].startswith(MARK), each
-            for number in range(20):
-                params = {"key": f"k{number % 10}", "value": f"{MARK} {number}", "request_id": f"r{number}"}
-                found = peer.reply("put", **params)
-                assert (found["repeated"], found["written"]["mod_revision"]) == (True, number + 1)
-    except Ended:
-        assert daemon.wait() == EXIT_IO
-        assert '"cannot ' in daemon.stderr()
-    else:
-        daemon.stop()
-        assert not noticed, "nobody noticed"
+    with served_or_refused(home) as daemon:
+        if daemon is None:
+            return
+        try:
+            with Pack(daemon.socket) as peer:
+                for number in range(10):
+                    shown = [peer.reply("get", key=f"k{number}")["entry"]]
+                    shown += peer.reply("history", key=f"k{number}")["versions"]
+                    for each in shown:
+                        assert each is None or each["value"] is None or each["value"].startswith(MARK), each
+                for number in range(20):
+                    params = {"key": f"k{number % 10}", "value": f"{MARK} {number}", "request_id": f"r{number}"}
+                    found = peer.reply("put", **params)
+                    assert (found["repeated"], found["written"]["mod_revision"]) == (True, number + 1)
+        except Ended:
+            assert daemon.wait() == EXIT_IO
+            assert '"cannot ' in daemon.stderr()
+        else:
+            assert not noticed, "nobody noticed"
 
 
 def test_damage_to_a_kept_version_never_reaches_a_client(home_with_data: Path) -> None:
@@ -140,25 +136,21 @@ def test_a_kept_request_that_says_something_else_is_not_answered_as_an_outcome(h
 
 
 def with_request(home: Path, number: int) -> None:
-    """Repeat a request whose record is damaged: no outcome may be answered that is not its own, and nobody hangs."""
-    daemon = Daemon(home)
-    try:
-        daemon.start()
-    except AssertionError as error:
-        assert "ended with 70" in str(error)
-        return
-    try:
-        with Pack(daemon.socket, timeout_s=5) as peer:
-            found = peer.call("put", key=f"k{number}", value=f"{MARK} {number}", request_id=f"r{number}")
-            if found.kind == "reply":
-                assert found.body["written"]["key"] == f"k{number}"
-                assert found.body["written"]["mod_revision"] == number + 1
-            else:
-                assert found.code in ("damaged", "io_error", "request_id_reused")
-    except Ended:
-        assert daemon.wait() == EXIT_IO
-    else:
-        daemon.stop()
+    """Repeat a request whose record is damaged: no outcome is answered that is not its own, and nobody hangs."""
+    with served_or_refused(home) as daemon:
+        if daemon is None:
+            return
+        try:
+            with Pack(daemon.socket, timeout_s=5) as peer:
+                found = peer.call("put", key=f"k{number}", value=f"{MARK} {number}", request_id=f"r{number}")
+        except Ended:
+            assert daemon.wait() == EXIT_IO
+            return
+        if found.kind == "reply":
+            assert found.body["written"]["key"] == f"k{number}"
+            assert found.body["written"]["mod_revision"] == number + 1
+        else:
+            assert found.code in ("damaged", "io_error")
 
 
 @pytest.mark.parametrize("bytes_left", [0.999, 0.5, 0.02])
@@ -216,18 +208,11 @@ def test_one_bit_of_the_log_is_noticed(home: Path) -> None:
 
 def lost_tail(home: Path, epoch: str, revision: int) -> None:
     """A lost tail is refused by the daemon, or told to the client that remembers it (P14 promises no more)."""
-    daemon = Daemon(home)
-    try:
-        daemon.start()
-    except AssertionError as error:
-        assert "ended with 70" in str(error)
-        return
-    try:
-        with Pack(daemon.socket) as peer:
-            found = peer.call("hello", epoch=epoch, seen_revision=revision)
-            assert found.code == "damaged" or found.body["epoch"] != epoch, found
-    finally:
-        daemon.stop()
+    with served_or_refused(home) as daemon:
+        if daemon is not None:
+            with Pack(daemon.socket) as peer:
+                found = peer.call("hello", epoch=epoch, seen_revision=revision)
+                assert found.code == "damaged" or found.body["epoch"] != epoch, found
 
 
 def test_the_parts_of_two_stores_are_not_one(home: Path) -> None:
@@ -237,17 +222,12 @@ def test_the_parts_of_two_stores_are_not_one(home: Path) -> None:
         each.mkdir(mode=0o700)
         killed_with_a_log(each)
     shutil.copy(f"{store(one)}-wal", f"{store(two)}-wal")
-    daemon = Daemon(two)
-    try:
-        daemon.start()
-    except AssertionError as error:
-        assert "ended with 70" in str(error)
-        return
-    with Pack(daemon.socket) as peer:
-        shown = peer.reply("range")["entries"]
-        assert len(shown) in (0, 20)
-        assert {entry["value"].split()[0] for entry in shown} <= {MARK.split()[0]}
-    daemon.stop()
+    with served_or_refused(two) as daemon:
+        if daemon is not None:
+            with Pack(daemon.socket) as peer:
+                shown = peer.reply("range")["entries"]
+                assert len(shown) in (0, 20)
+                assert all(entry["value"].startswith(MARK) for entry in shown)
 
 
 def test_a_store_without_damage_is_served_after_all_this_care(home_with_data: Path) -> None:

@@ -82,6 +82,10 @@ def bound_socket(path: Path) -> None:
 Foreign = Callable[[Path], None]
 
 
+def named(foreign: Foreign) -> str:
+    return foreign.__name__
+
+
 @pytest.mark.parametrize(
     "foreign",
     [
@@ -97,7 +101,7 @@ Foreign = Callable[[Path], None]
         pipe,
         bound_socket,
     ],
-    ids=lambda each: each.__name__,
+    ids=named,
 )
 def test_a_foreign_thing_in_place_of_the_database_is_refused_and_left_alone(home: Path, foreign: Foreign) -> None:
     state = home / "state"
@@ -110,7 +114,7 @@ def test_a_foreign_thing_in_place_of_the_database_is_refused_and_left_alone(home
     assert tree(home, ignored=LOCK) == before
 
 
-@pytest.mark.parametrize("foreign", [directory, link_to_nothing, link_to_a_store, bound_socket, pipe], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("foreign", [directory, link_to_nothing, link_to_a_store, bound_socket, pipe], ids=named)
 @pytest.mark.parametrize("name", ["daemon.lock", "secret"])
 def test_a_foreign_thing_in_place_of_a_small_file_is_refused_and_left_alone(
     home: Path, name: str, foreign: Foreign
@@ -190,7 +194,7 @@ def test_a_secret_that_is_cut_is_made_anew_and_the_store_is_served(home: Path) -
     assert len(secret.read_bytes()) == len(whole)
 
 
-@pytest.mark.parametrize("foreign", [text_file, directory, link_to_nothing], ids=lambda each: each.__name__)
+@pytest.mark.parametrize("foreign", [text_file, directory, link_to_nothing], ids=named)
 def test_a_foreign_thing_at_the_path_of_the_socket_is_refused_and_left_alone(home: Path, foreign: Foreign) -> None:
     filled(home)
     foreign(home / "run" / "d.sock")

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from cosession._version import __version__
 
+from cosession._version import __version__
 from cosessiond import app
 from cosessiond.process.lock import InstanceLock
 from harness import Daemon
@@ -75,9 +75,7 @@ def test_of_two_daemons_started_at_the_same_moment_exactly_one_serves(home: Path
     for number in range(ROUNDS):
         daemon = Daemon(home)
         command = [sys.executable, "-m", "cosessiond"]
-        pair = [
-            subprocess.Popen(command, env=daemon.env, cwd="/", stderr=subprocess.PIPE, text=True) for _ in range(2)
-        ]
+        pair = [subprocess.Popen(command, env=daemon.env, cwd="/", stderr=subprocess.PIPE, text=True) for _ in range(2)]
         try:
             loser = _first_to_end(pair)
             winner = pair[1 - pair.index(loser)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -30,10 +31,8 @@ BOTH = pytest.mark.parametrize("encoding", ENCODINGS, ids=lambda each: each.enco
 
 def in_background(peer: Peer, data: bytes) -> threading.Thread:
     def send() -> None:
-        try:
+        with contextlib.suppress(OSError):  # the daemon has gone
             peer.send(data)
-        except OSError:
-            pass  # the daemon has gone
 
     thread = threading.Thread(target=send, daemon=True)
     thread.start()
@@ -161,10 +160,8 @@ def test_what_was_acknowledged_before_sigkill_is_there_after_it(daemon: Daemon, 
     acknowledged: dict[str, int] = {}
     for round_ in range(3):
         with encoding(daemon.socket) as peer:
-            frames = (
-                encoding.encode(number, "put", {"key": f"{round_}/{number}", "value": number}) for number in range(1, 3001)
-            )
-            sender = in_background(peer, b"".join(frames))
+            calls = [(number, {"key": f"{round_}/{number}", "value": number}) for number in range(1, 3001)]
+            sender = in_background(peer, b"".join(encoding.encode(number, "put", params) for number, params in calls))
             answers = peer.take(100 + 200 * round_)
             daemon.kill()
             answers += _what_had_come(peer)
@@ -237,8 +234,9 @@ def test_a_detached_daemon_has_no_descriptor_of_whoever_started_it(detached: Dae
         ready, _, _ = select.select([reading], [], [], 5)
         assert ready, "the daemon holds the other end of a pipe of its starter"
         assert os.read(reading, 1) == b""
-        links = {os.readlink(each) for each in Path(f"/proc/{pid_of(detached)}/fd").iterdir() if each.is_symlink()}
-        standard = [os.readlink(f"/proc/{pid_of(detached)}/fd/{number}") for number in range(3)]
+        held = Path(f"/proc/{pid_of(detached)}/fd")
+        links = {str(each.readlink()) for each in held.iterdir() if each.is_symlink()}
+        standard = [str((held / str(number)).readlink()) for number in range(3)]
         assert standard == ["/dev/null"] * 3
         inside = (str(detached.home), "/dev/null", "socket:", "pipe:", "anon_inode:", "/dev/urandom")
         assert all(link.startswith(inside) for link in links), links
@@ -330,14 +328,18 @@ def test_on_a_terminal_the_log_is_for_people(home: Path) -> None:
 
 
 def test_what_clients_send_never_breaks_a_line_of_the_log(home: Path) -> None:
-    nasty = "\n{\"event\": \"forged\"}\x1b[2J\u2028"
+    nasty = '\n{"event": "forged"}\x1b[2J\u2028'
     configure(home, connections_max=5)
-    (home / "config" / "config.toml").write_text("[limits]\nconnections_max = 5\n[log]\nlevel = \"debug\"\n")
+    (home / "config" / "config.toml").write_text('[limits]\nconnections_max = 5\n[log]\nlevel = "debug"\n')
     with Daemon(home) as daemon:
         with Pack(daemon.socket) as peer:
             peer.reply("hello", client=nasty, version=nasty)
             peer.reply("put", key="a", value=nasty)
-            for method, params in ((nasty, {}), ("get", {"key": nasty}), ("session.register", {"name": nasty, "cwd": nasty})):
+            for method, params in (
+                (nasty, {}),
+                ("get", {"key": nasty}),
+                ("session.register", {"name": nasty, "cwd": nasty}),
+            ):
                 peer.call(method, **params)
             crowd = [Pack(daemon.socket) for _ in range(8)]
             for each in crowd:

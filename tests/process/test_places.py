@@ -4,15 +4,18 @@ the command that mends it, and nothing is touched.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import stat
 from pathlib import Path
 
 import pytest
-from cosession import paths
-from cosession.errors import ConfigError
 
+from cosession import paths
+from cosession.config import Config
+from cosession.errors import ConfigError
+from cosessiond import app
 from cosessiond.process import directories
 from harness import Daemon
 from process.starting import EXIT_CONFIG, environment, filled, refusal, serves, tree
@@ -205,7 +208,7 @@ def test_the_file_system_of_a_device_is_read_from_mountinfo(home, major, minor, 
 def test_a_mountinfo_of_any_shape_is_survived(home):
     (home / "mountinfo").write_bytes(b"\n\xff\xfe garbage\n1\n1 2\n1 2 0:31\n1 2 0:31 - \n - nfs\n")
     assert directories._file_system(os.makedev(0, 77), home / "mountinfo") == ""
-    assert directories._file_system(os.stat(home).st_dev, home / "absent") != "nfs"
+    assert directories._file_system(home.stat().st_dev, home / "absent") != "nfs"
 
 
 @pytest.mark.parametrize("kind", ["nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "9p", "afs", "ceph"])
@@ -232,12 +235,6 @@ def test_local_and_unknown_file_systems_are_taken(home, monkeypatch, kind):
 
 def test_a_daemon_on_a_network_file_system_refuses_before_it_makes_a_file(home, monkeypatch):
     """The whole of `serve`, in this process, with a file system that says it is one."""
-    import asyncio
-
-    from cosession.config import Config
-
-    from cosessiond import app
-
     monkeypatch.setenv("COSESSION_HOME", str(home))
     monkeypatch.setattr(directories, "_file_system", lambda _: "nfs4")
     with pytest.raises(ConfigError, match="network file system"):

@@ -1,7 +1,8 @@
 """Protocol scripts as data: what is sent, and the transcript of what comes back.
 
 A script (scripts/*.txt) is a list of blocks, separated by blank lines: lines to send, `----`, and one line for each
-frame that the daemon answers. `REWRITE=1 pytest tests/server` writes the answers anew; read the diff then. A script may
+frame that the daemon answers. `REWRITE=1 pytest -n 0 tests/server/test_scripts.py` writes the
+answers anew; read the diff then. A script may
 begin with a block of settings: `set encodings json msgpack` (it is run in each, with one transcript), `set limits
 NAME=NUMBER ...`. To send (`NAME:` before any of these speaks on another connection than `a`; each opens at first use,
 and again after it was closed):
@@ -35,8 +36,15 @@ from rawclient import Answer, Json, Pack, framed, pack
 SCRIPTS = Path(__file__).with_name("scripts")
 SEPARATOR = "----"
 ENDED = "closed"
-_MASKED = frozenset("pid version epoch daemon_id socket state_directory host uptime_s limits".split())
-_QUIET = {"session": "", "replaced_session": "", "replaced_revision": 0, "repeated": False, "ttl_s": 0.0, "ephemeral": ""}
+_MASKED = frozenset({"pid", "version", "epoch", "daemon_id", "socket", "state_directory", "host", "uptime_s", "limits"})
+_QUIET = {
+    "session": "",
+    "replaced_session": "",
+    "replaced_revision": 0,
+    "repeated": False,
+    "ttl_s": 0.0,
+    "ephemeral": "",
+}
 _FOREIGN = re.compile(
     r"(?<=cannot read JSON: ).*(?=; send one object per line)"
     r"|(?<=cannot read the call: ).*(?=; send \[0|; strings are)"

@@ -323,7 +323,7 @@ def test_killed_clients_leave_nothing_behind(daemon):
     program = (
         "import socket, sys, time\n"
         "s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])\n"
-        "s.sendall(b'{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"watch\",\"params\":{\"key\":\"none\"}}\\n')\n"
+        's.sendall(b\'{"jsonrpc":"2.0","id":1,"method":"watch","params":{"key":"none"}}\\n\')\n'
         "s.recv(1); print('up', flush=True); time.sleep(60)\n"
     )
     with Pack(daemon.socket) as observer:

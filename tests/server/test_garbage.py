@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, get_args
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import structs
+
 from cosession.messages import REQUESTS
 from cosession.messages.limits import LIMITS
 from cosession.protocol import ServerConnection
 from cosession.wire import BadFrame
-from hypothesis import given
-from hypothesis import strategies as st
-from msgspec import UNSET, structs
-
 from rawclient import CALL, ENCODINGS, Answer, Json, Pack, Pairs, Peer, framed, pack, take_answer
 from server.daemons import Watched, drop
 from server.inprocess import Inside
@@ -21,7 +22,9 @@ PING = {"json": Json.encode(1, "ping", {}), "msgpack": Pack.encode(1, "ping", {}
 #: Whole frames of each kind, to be damaged.
 SAMPLES = [
     Pack.encode(1, "put", {"key": "a", "value": {"x": [1, "two", None, 3.5]}, "expect_revision": 0}),
-    Pack.encode(2, "txn", {"compares": [{"kind": "entry", "key": "a", "value": 1}], "then": [{"op": "delete", "key": "a"}]}),
+    Pack.encode(
+        2, "txn", {"compares": [{"kind": "entry", "key": "a", "value": 1}], "then": [{"op": "delete", "key": "a"}]}
+    ),
     Pack.encode(3, "range", {"prefix": "a", "limit": 5, "at_revision": 0}),
     Pack.encode(4, "watch", {"prefix": "a"}),
     Json.encode(5, "put", {"key": "a", "value": {"x": [1, "two", None, 3.5]}, "request_id": "r"}),
@@ -57,7 +60,7 @@ def test_whatever_the_first_byte_is_the_connection_ends_with_a_typed_error_or_no
 
 def pieces_of(data: bytes, cuts: list[int]) -> list[bytes]:
     edges = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
-    return [data[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    return [data[start:end] for start, end in pairwise(edges)]
 
 
 def damaged() -> st.SearchStrategy[bytes]:

@@ -1,5 +1,5 @@
-"""The asyncio shell on a real loop and real sockets, with a core whose clock is moved by hand and sockets that fail when
-they are told to: what otherwise happens once in a million connections.
+"""The asyncio shell on a real loop and real sockets, with a core whose clock is moved by hand and sockets that fail
+when they are told to: what otherwise happens once in a million connections.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
-from cosession.messages.limits import LIMITS
 from msgspec import structs
 
+from cosession.messages.limits import LIMITS
 from cosessiond.server import listener as shell
 from cosessiond.server.assembly import TABLE
 from cosessiond.server.listener import Listener, bind
@@ -192,17 +192,18 @@ def test_one_silent_connection_makes_room_for_one_not_for_a_crowd(home):
     running(scenario)
 
 
-def test_a_crowd_that_fits_is_taken_whole(home):
-    """More than one wake of the listener takes, and some of them counted while others are still being set up."""
+def test_a_crowd_that_fits_exactly_is_taken_whole(home, monkeypatch):
+    """Over many wakes of the listener, each while what the one before took is still being set up."""
 
     async def scenario() -> None:
-        async with listening(home, connections_max=200) as place:
-            crowd = await place.connect(195)
+        async with listening(home, connections_max=40) as place:
+            crowd = await place.connect(40)
             await asyncio.sleep(shell.GRACE_S)
             await place.turns()
-            assert len(place.core.conversations) == 195
-            assert not any(place.heard(client) for client in crowd)
+            assert not [answers for client in crowd if (answers := place.heard(client))]
+            assert len(place.core.conversations) == 40
 
+    monkeypatch.setattr(shell, "ACCEPTS_PER_WAKE", 4)
     running(scenario)
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 
 import pytest
-
-from cosession.messages.limits import LIMITS
 from msgspec import structs
 
+from cosession.messages.limits import LIMITS
 from harness import Daemon
 from rawclient import Answer, Ended, Peer
-from server.inprocess import Inside
 from server.daemons import configure
+from server.inprocess import Inside
 from server.scripting import SCRIPTS, Script, read, run
 
 #: Read when the tests are collected: afterwards the environment is cleaned.
@@ -42,10 +42,8 @@ class Socket:
 
     def send(self, data: bytes) -> None:
         """See `Channel`."""
-        try:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # closed meanwhile, which `collect` shows
             self.peer.send(data)
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # closed meanwhile, which `collect` shows
 
     def half_close(self) -> None:
         """See `Channel`."""

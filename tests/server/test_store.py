@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from harness import Daemon
 from rawclient import ENCODINGS, Json, Pack, Peer
 from server.daemons import configure, eventually, serving
 
@@ -72,7 +73,9 @@ def test_everything_is_as_it_was_after_sigkill_and_after_an_orderly_stop(daemon)
         peer.reply("put", key="a", value=[2], ttl_s=3600)
         peer.reply("put", key="b", value="two", project="p")
         peer.reply("delete", key="a")
-        peer.reply("txn", then=[{"op": "put", "key": "a", "value": None}, {"op": "merge", "key": "c", "patch": {"x": 1}}])
+        peer.reply(
+            "txn", then=[{"op": "put", "key": "a", "value": None}, {"op": "merge", "key": "c", "patch": {"x": 1}}]
+        )
         peer.reply("put", key="d", value=0.25)
     before = seen()
     daemon.kill()
@@ -237,24 +240,24 @@ def test_a_watch_that_the_window_passes_ends_with_compacted_and_never_with_a_gap
             assert event["revision"] == expected - 1
             assert event["data"]["resume_revision"] == expected
             assert event["data"]["compact_revision"] > expected
-            slow.reply("watch", key="k1"), "and the connection lives on"
+            assert slow.reply("watch", key="k1"), "and the connection lives on"
 
 
 def test_an_idle_watch_hears_of_progress_before_the_window_passes_it():
-    with serving(log_window_revisions=2_000) as daemon:
-        with Pack(daemon.socket) as idle, Pack(daemon.socket) as writer:
-            idle.reply("watch", key="never", start_revision=1)
-            for start in range(0, 6_000, 250):
-                writer.send(b"".join(Pack.encode(1, "put", {"key": "busy", "value": n}) for n in range(start, start + 250)))
-                writer.take(250)
-            heard = idle.next().body
-            assert heard["kind"] == "progress"
-            while (more := idle.poll(0.2)) is not None:
-                assert more.body["kind"] == "progress"
-                assert more.body["revision"] > heard["revision"]
-                heard = more.body
-            oldest = writer.reply("status")["compact_revision"]
-            assert heard["revision"] + 1 >= oldest, "where it stands can still be resumed from"
+    with serving(log_window_revisions=2_000) as daemon, Pack(daemon.socket) as idle, Pack(daemon.socket) as writer:
+        idle.reply("watch", key="never", start_revision=1)
+        for start in range(0, 6_000, 250):
+            numbers = range(start, start + 250)
+            writer.send(b"".join(Pack.encode(1, "put", {"key": "busy", "value": n}) for n in numbers))
+            writer.take(250)
+        heard = idle.next().body
+        assert heard["kind"] == "progress"
+        while (more := idle.poll(0.2)) is not None:
+            assert more.body["kind"] == "progress"
+            assert more.body["revision"] > heard["revision"]
+            heard = more.body
+        oldest = writer.reply("status")["compact_revision"]
+        assert heard["revision"] + 1 >= oldest, "where it stands can still be resumed from"
 
 
 # -- pages -----------------------------------------------------------------------------------------------------------
@@ -339,8 +342,6 @@ def test_a_store_that_is_full_of_bytes_takes_deletes_and_no_more_than_its_limit(
 
 
 def test_lowered_limits_are_told_by_hello(home):
-    from harness import Daemon
-
     configure(home, key_bytes_max=99, watches_max=2, frame_finish_s=1.5)
     with Daemon(home) as daemon, Pack(daemon.socket) as peer:
         limits = peer.reply("hello")["limits"]

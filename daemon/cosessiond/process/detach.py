@@ -13,6 +13,7 @@ from typing import Final, NoReturn
 
 _READY: Final = b"ready"
 _REASON_BYTES_MAX: Final = 4096
+_DESCRIPTORS_MAX: Final = 1 << 20
 
 
 class Readiness:
@@ -76,7 +77,7 @@ def _become_daemon(run: Callable[[Readiness], int], writing: int) -> NoReturn:
             os.dup2(null, standard)
         keep = 3
         os.dup2(writing, keep, inheritable=False) if writing != keep else os.set_inheritable(keep, False)
-        os.closerange(keep + 1, 4096)
+        os.closerange(keep + 1, os.sysconf("SC_OPEN_MAX") if os.sysconf("SC_OPEN_MAX") > 0 else _DESCRIPTORS_MAX)
         code = run(Readiness(keep))
     finally:
         os._exit(code)

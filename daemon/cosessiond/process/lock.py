@@ -7,13 +7,18 @@ content (JSON) tells clients where the holder listens; the lock itself, not the 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
 import portalocker
 from msgspec import DecodeError, Struct, ValidationError, json
 
 from cosession.errors import ConfigError, CosessionError
+from cosessiond.process.files import open_plain
+
+_LOOKS: Final = 25
+_LOOK_S: Final = 0.02
 
 
 class Holder(Struct, frozen=True, kw_only=True):
@@ -33,17 +38,14 @@ class InstanceLock:
     Raises CosessionError already_running naming the holder, ConfigError when the file cannot be opened.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, pause: Callable[[float], None]) -> None:
         self._path = path
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise ConfigError(f"cannot open {path}: {error.strerror}; it must be a plain file of yours") from error
+        descriptor = open_plain(path, os.O_RDWR | os.O_CREAT)
         self._file: IO[bytes] = os.fdopen(descriptor, "r+b", buffering=0)
         try:
             portalocker.lock(self._file, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
         except portalocker.AlreadyLocked as error:
-            holder = read_holder(path)
+            holder = _living_holder(path, pause)
             self._file.close()
             who = f"pid {holder.pid}, version {holder.version}" if holder else "it is still starting"
             raise CosessionError(
@@ -72,6 +74,28 @@ class InstanceLock:
     def release(self) -> None:
         """Let the next daemon in. The content stays, as the trace of the last holder."""
         self._file.close()
+
+
+def _living_holder(path: Path, pause: Callable[[float], None]) -> Holder | None:
+    """Who holds the lock now. Between taking the lock and saying so there is a moment in which the file still names
+    the one before, whose process is gone; that is waited out, bounded.
+    """
+    for _ in range(_LOOKS):
+        holder = read_holder(path)
+        if holder and _exists(holder.pid):
+            return holder
+        pause(_LOOK_S)
+    return None
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def read_holder(path: Path) -> Holder | None:

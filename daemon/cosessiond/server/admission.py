@@ -10,7 +10,7 @@ from hashlib import blake2b
 from math import ceil
 from typing import Final
 
-from msgspec import msgpack
+from msgspec import msgpack, structs
 
 from cosession import values
 from cosession.errors import InvalidRequest, NotAllowed, Overloaded, TooLarge
@@ -84,13 +84,18 @@ def writable(core: Core, space: str, project: str, key: str) -> EntryId:
 
 def origin(core: Core, call: Call, request: WriteRequest) -> Origin:
     """The origin of a write: the session the caller acts for, and the identity of the request."""
+    acting = acting_session(core, call, request.session)
+    instance = f"{call.peer.pid}@{call.peer.start_time}" if call.peer is not None else ""
+    return structs.replace(anonymous_origin(core, request), session=acting, instance=instance)
+
+
+def anonymous_origin(core: Core, request: WriteRequest) -> Origin:
+    """The identity of a request without its caller. Raises InvalidRequest for an unusable request id."""
     request_id = request.request_id
     if len(request_id.encode()) > REQUEST_ID_BYTES_MAX or not _CONTROL.isdisjoint(request_id):
         raise InvalidRequest(f"cannot use that request_id: at most {REQUEST_ID_BYTES_MAX} printable bytes")
     digest = blake2b(request.method.encode() + _encode(request), digest_size=16).digest() if request_id else b""
-    acting = acting_session(core, call, request.session)
-    instance = f"{call.peer.pid}@{call.peer.start_time}" if call.peer is not None else ""
-    return core.store.origin(request.method, acting, request_id=request_id, request_hash=digest, instance=instance)
+    return core.store.origin(request.method, request_id=request_id, request_hash=digest)
 
 
 def acting_session(core: Core, call: Call, named: str) -> str:

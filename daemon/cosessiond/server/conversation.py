@@ -157,7 +157,7 @@ class Conversation:
         self._core.deadlines.cancel(("hangup", self))
         self._core.watches.close_sink(self)
         self.watches.clear()
-        self._core.registry.disconnected(self.sessions)
+        self._core.registry.disconnected(sorted(self.sessions))
         if self.peer is not None:
             self.peer.close()
 
@@ -195,7 +195,7 @@ class Conversation:
             self.answer(call, wire.unknown_method(call.method))
             return
         mine = Call(self, call)
-        for session in self.sessions:
+        for session in sorted(self.sessions):
             self._core.registry.activity(session)
         try:
             if operation.row.access is Access.WRITE:

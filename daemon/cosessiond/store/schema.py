@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from cosession.errors import ConfigError
+from cosessiond.process.files import open_plain
 from cosessiond.store.engine import StoreBroken
 from cosessiond.store.migrations import MIGRATIONS, SCHEMA
 
@@ -19,6 +20,8 @@ from cosessiond.store.migrations import MIGRATIONS, SCHEMA
 APPLICATION_ID: Final = 0x636F7365
 _MAGIC: Final = b"SQLite format 3\x00"
 _HEADER_BYTES: Final = 100
+_FRAME_BYTES: Final = 24
+_PAGE_ONE: Final = (1).to_bytes(4)
 
 # DESIGN 6. EXCLUSIVE before WAL: no shared memory file, and no second connection can ever open the database; before
 # SQLite 3.51.3 two connections that write and checkpoint can corrupt it. Each value is read back and compared.
@@ -33,13 +36,13 @@ _SETTINGS: Final[tuple[tuple[str, str, object], ...]] = (
 )
 
 
-def open_database(path: Path) -> sqlite3.Connection:
+def open_database(path: Path, *, was_used: bool) -> sqlite3.Connection:
     """The one connection to the database at `path`, created and migrated as needed.
 
     Raises ConfigError for a foreign file, a newer schema, or a directory that cannot be written; StoreBroken when
     SQLite reports damage or an I/O error.
     """
-    _check_header(path)
+    _check_header(path, was_used=was_used)
     try:
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=64)
     except sqlite3.Error as error:
@@ -60,27 +63,47 @@ def open_database(path: Path) -> sqlite3.Connection:
     return db
 
 
-def _check_header(path: Path) -> None:
+def _check_header(path: Path, *, was_used: bool) -> None:
     """Refuse by the 100-byte file header alone, so that a refused file is not even locked."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = open_plain(path, os.O_RDONLY)
     except FileNotFoundError:
         return
-    except OSError as error:
-        raise ConfigError(f"cannot open {path}: {error.strerror}; it must be a plain file of yours") from error
     with os.fdopen(descriptor, "rb") as file:
         header = file.read(_HEADER_BYTES)
+    wal = Path(f"{path}-wal")
+    if not header and was_used and not wal.exists():
+        raise StoreBroken(f"cannot open {path}: it is empty and was not; restore a backup, or remove it")
+    if header and (len(header) < _HEADER_BYTES or not header.startswith(_MAGIC)):
+        raise ConfigError(f"cannot use {path}: it is not a cosession database; move it away and start again")
+    header = _header_in_log(wal) or header
     if not header:
         return
-    if len(header) < _HEADER_BYTES or not header.startswith(_MAGIC):
-        raise ConfigError(f"cannot use {path}: it is not a cosession database; move it away and start again")
-    schema = int.from_bytes(header[60:64])
-    application = int.from_bytes(header[68:72])
-    # A crash before the first checkpoint leaves an empty header beside a WAL that has everything.
-    if application not in (0, APPLICATION_ID) or (application == 0 and not Path(f"{path}-wal").exists()):
+    pages, schema, application = (int.from_bytes(header[at : at + 4]) for at in (28, 60, 68))
+    if application != APPLICATION_ID and (application or pages > 1):  # one page and no id: killed while it was begun
         raise ConfigError(f"cannot use {path}: it belongs to another program; move it away and start again")
     if schema > SCHEMA:
         _refuse_newer(path, schema)
+
+
+def _header_in_log(wal: Path) -> bytes:
+    """The newest committed header in the WAL (https://www.sqlite.org/fileformat.html#the_write_ahead_log), b"" if
+    there is none: after a crash the file may still show an older one. Checksums are left to SQLite.
+    """
+    try:
+        with os.fdopen(open_plain(wal, os.O_RDONLY), "rb") as file:
+            start = file.read(32)
+            page_bytes = int.from_bytes(start[8:12])
+            committed = seen = b""
+            while page_bytes and len(frame := file.read(_FRAME_BYTES)) == _FRAME_BYTES and frame[8:16] == start[16:24]:
+                page = file.read(page_bytes)
+                if frame[:4] == _PAGE_ONE:
+                    seen = page[:_HEADER_BYTES]
+                if any(frame[4:8]):
+                    committed = seen
+            return committed
+    except FileNotFoundError:
+        return b""
 
 
 def _set(db: sqlite3.Connection, name: str, wanted: str, expected: object) -> None:

@@ -61,13 +61,17 @@ class SqliteEngine:
         self._requests = RequestIds(db, window)
 
     @classmethod
-    def open(cls, directory: Path, *, window: Window, new_epoch: Callable[[], str]) -> SqliteEngine:
+    def open(
+        cls, directory: Path, *, window: Window, new_epoch: Callable[[], str], was_used: bool = False
+    ) -> SqliteEngine:
         """Open or create `directory`/store.db, replay what the log has above the tables, verify, load.
+
+        `was_used`: this directory has held a store, so that an empty file is damage and no beginning.
 
         Raises ConfigError (foreign file, newer schema), StoreBroken (damage, I/O errors).
         """
         path = directory / "store.db"
-        db = schema.open_database(path)
+        db = schema.open_database(path, was_used=was_used)
         try:
             if db.execute("SELECT count(*) FROM meta").fetchone()[0] == 0:
                 db.execute(

@@ -6,9 +6,13 @@ Rule: a read at `compact_revision` or above gives the same answer before and aft
 from __future__ import annotations
 
 import sqlite3
+from typing import Final
 
 from cosessiond.store import reads
 from cosessiond.store.engine import EntryId, Window
+
+#: A batch of many changes costs about as much as this many rows; more are left for the next slice.
+CHANGES_PER_ROW: Final = 4
 
 
 def trim(db: sqlite3.Connection, window: Window, meta: reads.Meta, rows_max: int) -> int:
@@ -45,7 +49,8 @@ def _log_rows(
     for revision, body, digest in db.execute(
         "SELECT revision, body, hash FROM log ORDER BY revision LIMIT ?", (rows_max,)
     ):
-        if changed >= rows_max or kept <= 1 or (kept <= window.log_revisions and size <= window.log_bytes):
+        inside = kept <= window.log_revisions and size <= window.log_bytes
+        if inside or kept <= 1 or changed >= CHANGES_PER_ROW * rows_max:
             break
         ids = [change.id for change in reads.decode_body(revision, body).changes]
         doomed.append((revision, body, digest, ids))

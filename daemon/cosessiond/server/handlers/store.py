@@ -37,6 +37,8 @@ from cosessiond.store.watch import public_entry
 
 #: A batch and how many of its first compares are the daemon's own guards, whose failure means: decide again.
 Decided = tuple[Batch, int]
+#: Refusals that depend on what stands now: sessions that have ended, limits that are reached.
+STATEFUL: Final = frozenset({"session_ended", "not_allowed", "not_found", "overloaded", "store_full"})
 #: Entries of the past that one slice of the store's thread looks up.
 READ_ROWS: Final = 256
 
@@ -106,9 +108,9 @@ def _range_at(core: Core, call: Call, request: messages.Range, revision: int) ->
 def put(core: Core, call: Call, request: messages.Put) -> None:
     """One entry written."""
     id = admission.writable(core, request.space, request.project, request.key)
-    origin = admission.origin(core, call, request)
 
     def decide() -> Decided:
+        origin = admission.origin(core, call, request)
         write, guards = admission.put(
             core, id, bytes(request.value), ttl_s=request.ttl_s, ephemeral=request.ephemeral, session=origin.session
         )
@@ -119,13 +121,12 @@ def put(core: Core, call: Call, request: messages.Put) -> None:
         written = _written(outcome)[0]
         return messages.PutReply(revision=core.store.revision, written=written, repeated=outcome.repeated)
 
-    _commit(core, call, decide, answer)
+    _commit(core, call, request, decide, answer)
 
 
 def delete(core: Core, call: Call, request: messages.Delete) -> None:
     """One entry deleted; an absent one stays absent."""
     id = admission.writable(core, request.space, request.project, request.key)
-    origin = admission.origin(core, call, request)
     compares = _expected(id, request.expect_revision)
 
     def answer(outcome: Committed) -> Reply:
@@ -134,13 +135,15 @@ def delete(core: Core, call: Call, request: messages.Delete) -> None:
             revision=core.store.revision, written=written[0] if written else None, repeated=outcome.repeated
         )
 
-    _commit(core, call, lambda: (core.store.batch(origin, compares, [Delete(id)]), 0), answer)
+    def decide() -> Decided:
+        return core.store.batch(admission.origin(core, call, request), compares, [Delete(id)]), 0
+
+    _commit(core, call, request, decide, answer)
 
 
 def merge(core: Core, call: Call, request: messages.Merge) -> None:
     """A merge patch, evaluated at apply: the order of commits is the order of patches."""
     id = admission.writable(core, request.space, request.project, request.key)
-    origin = admission.origin(core, call, request)
     write = Merge(id, admission.merge_patch(core, bytes(request.patch)))
     before = core.store.get(id)
     call.reserve(len(write.patch) + (len(before.value) if before else 0))  # about what the answer will hold
@@ -155,14 +158,17 @@ def merge(core: Core, call: Call, request: messages.Merge) -> None:
             repeated=outcome.repeated,
         )
 
-    _commit(core, call, lambda: (core.store.batch(origin, compares, [write]), 0), answer)
+    def decide() -> Decided:
+        return core.store.batch(admission.origin(core, call, request), compares, [write]), 0
+
+    _commit(core, call, request, decide, answer)
 
 
 def txn(core: Core, call: Call, request: messages.Txn) -> None:
     """Compares and writes as one batch."""
-    origin = admission.origin(core, call, request)
 
     def decide() -> Decided:
+        origin = admission.origin(core, call, request)
         then, guards = admission.txn_writes(core, request, request.then, origin.session)
         otherwise, more = admission.txn_writes(core, request, request.otherwise, origin.session)
         guards = guards or more
@@ -180,7 +186,7 @@ def txn(core: Core, call: Call, request: messages.Txn) -> None:
             repeated=outcome.repeated,
         )
 
-    _commit(core, call, decide, answer)
+    _commit(core, call, request, decide, answer)
 
 
 def history(core: Core, call: Call, request: messages.History) -> None:
@@ -208,33 +214,63 @@ def history(core: Core, call: Call, request: messages.History) -> None:
     core.store.read(lambda engine: engine.history(id, request.limit + 1, before), done)
 
 
-def _commit(core: Core, call: Call, decide: Callable[[], Decided], answer: Callable[[Committed], Reply]) -> None:
+def _commit(
+    core: Core,
+    call: Call,
+    request: admission.WriteRequest,
+    decide: Callable[[], Decided],
+    answer: Callable[[Committed], Reply],
+) -> None:
     """Submit what `decide` says, again when one of its guards failed; answer the outcome."""
 
     def attempt(left: int) -> None:
-        batch, guards = decide()
-
-        def settle(outcome: Outcome) -> None:
-            if isinstance(outcome, Committed):
-                call.reply(answer(outcome))
-            elif isinstance(outcome, Refused):
-                call.fail(CosessionError(outcome.message, code=outcome.code))
-            elif outcome.compare >= guards:
-                call.fail(_conflict(outcome, guards))
-            elif left > 1:
-                again(left - 1)
-            else:
-                call.fail(Overloaded("cannot write: the session kept changing meanwhile; try again in a moment"))
-
-        core.store.submit(batch, settle)
-
-    def again(left: int) -> None:
         try:
-            attempt(left)
+            batch, guards = decide()
+            core.store.submit(batch, lambda outcome: settle(outcome, guards, left))
         except CosessionError as error:
-            call.fail(error)
+            if request.request_id and error.code in STATEFUL:
+                _unless_committed(core, call, request, error, answer)
+            else:
+                call.fail(error)
+
+    def settle(outcome: Outcome, guards: int, left: int) -> None:
+        if isinstance(outcome, Committed):
+            call.reply(answer(outcome))
+        elif isinstance(outcome, Refused):
+            call.fail(CosessionError(outcome.message, code=outcome.code))
+        elif outcome.compare >= guards:
+            call.fail(_conflict(outcome, guards))
+        elif left > 1:
+            attempt(left - 1)
+        else:
+            call.fail(Overloaded("cannot write: the session kept changing meanwhile; try again in a moment"))
 
     attempt(DECIDE_ATTEMPTS_MAX)
+
+
+def _unless_committed(
+    core: Core,
+    call: Call,
+    request: admission.WriteRequest,
+    refusal: CosessionError,
+    answer: Callable[[Committed], Reply],
+) -> None:
+    """Refuse a write for what stands now, unless it is the repeat of one that was committed before that stood.
+
+    A refusal says "certainly no effect" (P2), and only the engine knows the request ids: it is asked with a batch
+    whose compare cannot hold.
+    """
+
+    def settle(outcome: Outcome) -> None:
+        if isinstance(outcome, Committed):
+            call.reply(answer(outcome))
+        elif isinstance(outcome, Refused):
+            call.fail(CosessionError(outcome.message, code=outcome.code))
+        else:
+            call.fail(refusal)
+
+    never = EntryCompare((request.space, request.project, ""), "version", -1)
+    core.store.submit(core.store.batch(admission.anonymous_origin(core, request), [never], []), settle)
 
 
 def _conflict(outcome: Conflicted, guards: int) -> CosessionError:

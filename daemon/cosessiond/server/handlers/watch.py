@@ -20,7 +20,7 @@ def watch(core: Core, call: Call, request: messages.Watch) -> None:
     admission.revision(request.start_revision, "start_revision")
     if request.epoch and request.epoch != core.store.epoch:
         raise EpochChanged(
-            f"cannot resume: revision {request.start_revision} is of epoch {request.epoch}, the store is in "
+            f"cannot resume: revision {request.start_revision} is of epoch {request.epoch[:40]!r}, the store is in "
             f"{core.store.epoch} now; take a new snapshot",
             data={"epoch": core.store.epoch},
         )
