@@ -6,6 +6,8 @@ can only be lowered.
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 from typing import Final, Literal
 
@@ -33,7 +35,10 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 def load(path: Path) -> Config:
     """The configuration at `path`; the defaults when there is no such file. Raises ConfigError."""
     try:
-        with path.open("rb") as file:
+        # Not blocking: a pipe in its place must not hold up the start.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ConfigError(f"cannot read {path}: it is no plain file; move it away")
             text = file.read(_BYTES_MAX + 1)
     except FileNotFoundError:
         return Config()

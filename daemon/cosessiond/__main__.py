@@ -5,13 +5,18 @@ Rule: exit codes are the catalogue's: 0 clean, 70 I/O or damage, 75 already runn
 
 from __future__ import annotations
 
-import asyncio
-import os
-import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
+import signal
 
-from cosessiond.process.detach import Readiness, detach
+# Until the loop handles it, Ctrl-C ends the process at once and without a traceback; the state is safe at any moment.
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+import asyncio  # noqa: E402
+import os  # noqa: E402
+import sys  # noqa: E402
+from collections.abc import Callable, Sequence  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+from cosessiond.process.detach import Readiness, detach  # noqa: E402
 
 _HELP = """usage: cosessiond [--detach] [--version] [--help]
 
@@ -73,6 +78,8 @@ def _run(*, detached: Readiness | None) -> int:
         code, reason = error.exit_code, error.message
     except StoreBroken as error:
         code, reason = app.EXIT_IO, f"{error}; nothing was changed, restore a backup or ask for help"
+    except OSError as error:
+        code, reason = app.EXIT_IO, f"cannot run: {error}; see that the disk has room and answers"
     except KeyboardInterrupt:
         return 130
     else:
@@ -82,6 +89,9 @@ def _run(*, detached: Readiness | None) -> int:
         detached.failed(code, line)
     else:
         sys.stderr.write(line + "\n")
+        sys.stderr.flush()
+    if code == app.EXIT_IO:
+        os._exit(code)  # an orderly end would close the database, and so write to what cannot be trusted
     return code
 
 

@@ -107,6 +107,7 @@ class Conversation:
         self.calls = 0
         self.leaving = False
         self.reserved_bytes = 0
+        self._held = 0
         self.opened_s = core.clock.monotonic()
         self._ancestry: tuple[ProcessRef, ...] | None = None
         self._next_watch = 1
@@ -292,6 +293,17 @@ class Conversation:
         self.flush()
         self._transport.close()
 
+    def hold(self) -> None:
+        """Take no further call until `release`: one is under way that may have to be submitted again, and the writes
+        of a connection commit in the order sent.
+        """
+        self._held += 1
+
+    def release(self) -> None:
+        """See `hold`."""
+        self._held -= 1
+        self._soil()
+
     def refuse(self, error: CosessionError) -> None:
         """Say why and close."""
         self.leaving = True
@@ -316,7 +328,8 @@ class Conversation:
         """Whether this connection holds its share of memory already, in calls or in answers."""
         protocol = self._protocol
         return (
-            protocol.in_flight >= self._core.limits.in_flight_max
+            self._held > 0
+            or protocol.in_flight >= self._core.limits.in_flight_max
             or protocol.in_flight_bytes + self.reserved_bytes > HIGH_WATER_BYTES
             or self._unsent() > HIGH_WATER_BYTES
         )

@@ -75,6 +75,7 @@ class Connection(asyncio.BufferedProtocol):
         self._listener = listener
         self._peer = peer
         self._view = listener.buffer
+        self.made = False
         self._transport: asyncio.Transport | None = None
         self._conversation: Conversation | None = None
 
@@ -82,6 +83,8 @@ class Connection(asyncio.BufferedProtocol):
         """See asyncio."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        self.made = True
+        self._listener.opening -= 1
         transport.set_write_buffer_limits(high=HIGH_WATER_BYTES, low=HIGH_WATER_BYTES // 4)
         self._conversation = Conversation(self._listener.core, self._listener.table, self, self._peer)
 
@@ -168,6 +171,7 @@ class Listener:
         self.loop = loop
         self._log = log
         self._pending: set[asyncio.Task[Any]] = set()
+        self.opening = 0  # accepted, and no conversation yet
         self._deferred = 0
         #: One for all connections: what is read into it is taken out before the loop reads again.
         self.buffer = memoryview(bytearray(_BUFFER_BYTES))
@@ -196,7 +200,7 @@ class Listener:
                 self._take_or_refuse(sock)
 
     def _is_full(self) -> bool:
-        used = len(self.core.conversations) + len(self._pending)
+        used = len(self.core.conversations) + self.opening
         self.core.metrics.level("connections", used, self.core.limits.connections_max)
         return used >= self.core.limits.connections_max
 
@@ -221,9 +225,16 @@ class Listener:
             raise NotAllowed(f"cannot connect: this daemon serves uid {os.geteuid()} only")
         sock.setblocking(False)
         core.metrics.count("connections")
-        task = self.loop.create_task(self.loop.connect_accepted_socket(lambda: Connection(self, peer), sock))
+        connection = Connection(self, peer)
+        self.opening += 1
+        task = self.loop.create_task(self.loop.connect_accepted_socket(lambda: connection, sock))
         self._pending.add(task)
-        task.add_done_callback(self._pending.discard)
+        task.add_done_callback(lambda done: self._opened(done, connection))
+
+    def _opened(self, task: asyncio.Task[Any], connection: Connection) -> None:
+        self._pending.discard(task)
+        if not connection.made:
+            self.opening -= 1
 
     def _evict(self) -> bool:
         """Make room by closing a connection that has never said anything."""

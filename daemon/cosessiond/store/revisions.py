@@ -186,7 +186,7 @@ class Store:
         if self.index.live_bytes + self._queued_bytes >= self._limits.live_bytes_max:
             self._refuse_full("live_bytes", f"{self._limits.live_bytes_max} bytes of live data")
         if len(self.index) + self._queued >= self._limits.live_entries_max and any(
-            self.index.get(write.id) is None for write in batch.then
+            self.index.get(write.id) is None for write in (*batch.then, *batch.otherwise)
         ):
             self._refuse_full("live_entries", f"{self._limits.live_entries_max} entries")
 

@@ -55,12 +55,20 @@ def open_database(path: Path, *, was_used: bool) -> sqlite3.Connection:
             _set(db, "checkpoint_fullfsync", "ON", 1)
         _migrate(db, path)
     except sqlite3.DatabaseError as error:
-        db.close()
+        abandon(db)
         raise StoreBroken(f"cannot open {path}: {error}") from error
     except BaseException:
-        db.close()
+        abandon(db)
         raise
     return db
+
+
+_abandoned: list[sqlite3.Connection] = []
+
+
+def abandon(db: sqlite3.Connection) -> None:
+    """Let go of a database that cannot be trusted, and leave its files as they are: closing would move the WAL."""
+    _abandoned.append(db)
 
 
 def _check_header(path: Path, *, was_used: bool) -> None:

@@ -81,10 +81,10 @@ class SqliteEngine:
             engine = cls(db, path, window)
             engine._load()
         except (sqlite3.Error, DecodeError) as error:
-            db.close()
+            schema.abandon(db)
             raise StoreBroken(f"cannot read {path}: {error}") from error
         except (StoreBroken, ConfigError):
-            db.close()
+            schema.abandon(db)
             raise
         return engine
 

@@ -227,6 +227,8 @@ def _commit(
         try:
             batch, guards = decide()
             core.store.submit(batch, lambda outcome: settle(outcome, guards, left))
+            if guards:
+                call.conversation.hold()
         except CosessionError as error:
             if request.request_id and error.code in STATEFUL:
                 _unless_committed(core, call, request, error, answer)
@@ -234,6 +236,8 @@ def _commit(
                 call.fail(error)
 
     def settle(outcome: Outcome, guards: int, left: int) -> None:
+        if guards:
+            call.conversation.release()
         if isinstance(outcome, Committed):
             call.reply(answer(outcome))
         elif isinstance(outcome, Refused):
