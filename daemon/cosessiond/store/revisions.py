@@ -72,6 +72,7 @@ class Store:
         self.index = Index(engine.entries())
         self.listeners: list[Callable[[Committed], None]] = []
         self.flush: Callable[[], None] = lambda: None
+        self.on_read: Callable[[], None] = lambda: None  # a place in the read queue has become free
         self._clock = clock
         self._limits = limits
         self._metrics = metrics
@@ -216,6 +217,7 @@ class Store:
                 done(CosessionError(why, code="internal"))
             else:
                 done(self.compacted() if isinstance(result, BelowWindow) else result)
+            self.on_read()
             self.flush()
 
         self._reading += 1

@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 from msgspec import Raw, msgpack
 
 from cosession import model
-from cosession.errors import CosessionError, TooLarge
+from cosession.errors import CosessionError, Overloaded, TooLarge
 from cosession.messages.store import WatchEvent
 from cosessiond.metrics import Metrics
 from cosessiond.store.engine import Applied, Committed, Engine, Entry, EntryId
@@ -86,6 +86,7 @@ class WatchHub:
         self._waiting: deque[Watcher] = deque()
         self._reads = 0
         self._progress_at = 0
+        store.on_read = self._read_next
 
     def __len__(self) -> int:
         return sum(map(len, self._by_sink.values()))
@@ -190,9 +191,13 @@ class WatchHub:
             watcher = self._waiting.popleft()
             if watcher.state != "waiting":
                 continue
+            try:
+                self._store.read(_page_after(watcher.next_revision - 1), self._caught_up(watcher))
+            except Overloaded:
+                self._waiting.appendleft(watcher)  # `on_read` comes back here
+                return
             watcher.state = "reading"
             self._reads += 1
-            self._store.read(_page_after(watcher.next_revision - 1), self._caught_up(watcher))
 
     def _caught_up(self, watcher: Watcher) -> Callable[[Any], None]:
         def done(result: list[Committed] | CosessionError) -> None:
