@@ -5,10 +5,10 @@ Rule: exit codes are the catalogue's: 0 clean, 70 I/O or damage, 75 already runn
 
 from __future__ import annotations
 
-import signal
+import _signal  # built in, so that nothing is read from disk before the next line
 
 # Until the loop handles it, Ctrl-C ends the process at once and without a traceback; the state is safe at any moment.
-signal.signal(signal.SIGINT, signal.SIG_DFL)
+_signal.signal(_signal.SIGINT, _signal.SIG_DFL)
 
 import asyncio  # noqa: E402
 import os  # noqa: E402

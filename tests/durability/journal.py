@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import mmap
 import struct
+import time
 from pathlib import Path
 from typing import Any, Final
 
@@ -107,8 +108,18 @@ class Board:
 
     def newest(self) -> int:
         """The newest revision that anybody was acknowledged."""
+        return max(self._posted())
+
+    def wait_for_all(self, within_s: float) -> None:
+        """Wait until every writer has been acknowledged something. Raises AssertionError when one is not in time."""
+        deadline = time.monotonic() + within_s
+        while not all(self._posted()):
+            assert time.monotonic() < deadline, f"not every writer was acknowledged a write within {within_s:g} s"
+            time.sleep(0.01)
+
+    def _posted(self) -> list[int]:
         slots = range(0, _SLOT.size * self._writers, _SLOT.size)
-        return max(int(_SLOT.unpack_from(self._map, slot)[0]) for slot in slots)
+        return [int(_SLOT.unpack_from(self._map, slot)[0]) for slot in slots]
 
     def close(self) -> None:
         """Unmap."""

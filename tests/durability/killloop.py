@@ -112,6 +112,7 @@ class KillLoop:
             stack.callback(watcher.stop)
             watcher.start()
             writers = stack.enter_context(self._writers())
+            board.wait_for_all(FINISH_S)
             self._cycles(board, began + self._plan.time_s_max)
             if not self.found:
                 self._finish(writers, watcher, loaded)

@@ -11,11 +11,13 @@ import hashlib
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from harness import Daemon
+from harness import Daemon, private_home
+from rawclient import Pack, Peer
 
 EXIT_IO, EXIT_RUNNING, EXIT_CONFIG = 70, 75, 78
 ENDS_S = 10.0
@@ -55,12 +57,18 @@ def refusal(home: Path, *arguments: str, code: int, env: Mapping[str, str] | Non
     lines = [line for line in said.splitlines() if not line.startswith("{")]  # log lines may come before
     assert len(lines) == 1, said
     (line,) = lines
-    assert line.startswith("cosessiond: cannot "), line
-    assert line.isprintable(), line
-    cause, _, remedy = line.removeprefix("cosessiond: ").rpartition("; ")
-    assert cause, f"no cause and remedy: {line}"
-    assert len(remedy.split()) >= 2, f"no remedy: {line}"
+    assert line.startswith("cosessiond: "), line
+    readable(line.removeprefix("cosessiond: "))
     return line
+
+
+def readable(message: str) -> None:
+    """Whether a message is one line for a person, that says what cannot be, why, and what to do."""
+    assert message.isprintable(), message
+    assert message.startswith("cannot "), message
+    cause, _, remedy = message.rpartition("; ")
+    assert cause, f"no cause and remedy: {message}"
+    assert len(remedy.split()) >= 2, f"no remedy: {message}"
 
 
 def tree(root: Path, *, ignored: Sequence[str] = ()) -> dict[str, tuple[Any, ...]]:
@@ -105,19 +113,44 @@ def served_or_refused(home: Path) -> Iterator[Daemon | None]:
 LOCK = ("state/daemon.lock",)
 
 
-def filled(home: Path, writes: int = 3) -> None:
-    """A store with something in it, stopped in order."""
-    from rawclient import Pack
+def poured(home: Path, write: Callable[[Peer], None], *, killed: bool = False) -> None:
+    """Make `home` that of a daemon which was asked to `write` and then stopped in order, or killed.
 
-    with Daemon(home) as daemon, Pack(daemon.socket) as peer:
-        for number in range(writes):
-            peer.reply("put", key=f"k{number}", value=number)
+    The daemon runs once for each `write`; afterwards its files are copied, and their owner is long dead.
+    """
+    for name, content in _contents(write, killed=killed).items():
+        path = home / name
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        path.write_bytes(content)
+        path.chmod(0o600)
+    (home / "run").mkdir(mode=0o700, exist_ok=True)
+
+
+@cache
+def _contents(write: Callable[[Peer], None], *, killed: bool) -> dict[str, bytes]:
+    with private_home() as home, Daemon(home) as daemon:
+        with Pack(daemon.socket) as peer:
+            write(peer)
+        if killed:
+            daemon.kill()
+        else:
+            assert daemon.stop() == 0
+        return {f"state/{path.name}": path.read_bytes() for path in (home / "state").iterdir()}
+
+
+def three_entries(peer: Peer) -> None:
+    """What `filled` writes."""
+    for number in range(3):
+        peer.reply("put", key=f"k{number}", value=number)
+
+
+def filled(home: Path) -> None:
+    """A store with three entries, stopped in order."""
+    poured(home, three_entries)
 
 
 def serves(home: Path, *, keys: int | None = None) -> None:
     """A daemon starts for `home`, answers, and has `keys` entries."""
-    from rawclient import Pack
-
     with Daemon(home) as daemon, Pack(daemon.socket) as peer:
         assert peer.reply("ping")["pid"] == daemon.pid
         if keys is not None:

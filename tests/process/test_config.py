@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
 
+from cosession.config import load
+from cosession.errors import ConfigError
+from cosessiond.process.logs import escape
 from harness import Daemon
-from process.starting import EXIT_CONFIG, filled, refusal, tree
+from process.starting import EXIT_CONFIG, filled, readable, refusal, tree
 from rawclient import Pack
 
 
@@ -19,7 +23,7 @@ def configured(home: Path, text: str | bytes) -> Path:
     return path
 
 
-BROKEN = {
+BROKEN: dict[str, str | bytes] = {
     "no TOML": "limits = [",
     "a word": "hello",
     "no UTF-8": b'[log]\nlevel = "\xff"\n',
@@ -44,8 +48,18 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("text", BROKEN.values(), ids=BROKEN.keys())
-def test_a_broken_configuration_is_refused_and_nothing_is_made(home: Path, text: str | bytes) -> None:
+def test_a_broken_configuration_is_an_error_with_its_path_cause_and_remedy(home: Path, text: str | bytes) -> None:
     path = configured(home, text)
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert str(path) in caught.value.message
+    assert caught.value.exit_code == EXIT_CONFIG
+    readable(escape(caught.value.message))  # as the daemon shows it
+
+
+@pytest.mark.parametrize("name", ["no TOML", "unknown limit", "above the maximum"])
+def test_a_broken_configuration_is_refused_and_nothing_is_made(home: Path, name: str) -> None:
+    path = configured(home, BROKEN[name])
     before = tree(home)
     assert str(path) in refusal(home, code=EXIT_CONFIG)
     assert tree(home) == before
@@ -80,8 +94,6 @@ def test_a_configuration_that_is_no_file_is_refused(home: Path, kind: str) -> No
         with Daemon(home):
             return  # there is no such file, so the defaults hold
     else:
-        import socket
-
         with socket.socket(socket.AF_UNIX) as sock:
             sock.bind(str(path))
     assert str(path) in refusal(home, code=EXIT_CONFIG)

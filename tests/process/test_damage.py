@@ -12,20 +12,27 @@ from typing import Any
 
 import pytest
 
-from harness import Daemon
-from process.starting import EXIT_IO, LOCK, refusal, served_or_refused, serves, tree
-from rawclient import Ended, Pack
+from process.starting import EXIT_IO, LOCK, poured, refusal, served_or_refused, serves, tree
+from rawclient import Ended, Pack, Peer
 
 MARK = "a value to be found in the file"
+
+
+def entries_and_history(peer: Peer) -> None:
+    for number in range(20):
+        peer.reply("put", key=f"k{number % 10}", value=f"{MARK} {number}", request_id=f"r{number}")
+    peer.reply("delete", key="k9")
+
+
+def twenty_entries(peer: Peer) -> None:
+    for number in range(20):
+        peer.reply("put", key=f"k{number}", value=f"{MARK} {number}")
 
 
 @pytest.fixture
 def home_with_data(home: Path) -> Path:
     """A stopped store: entries, a history, request ids."""
-    with Daemon(home) as daemon, Pack(daemon.socket) as peer:
-        for number in range(20):
-            peer.reply("put", key=f"k{number % 10}", value=f"{MARK} {number}", request_id=f"r{number}")
-        peer.reply("delete", key="k9")
+    poured(home, entries_and_history)
     return home
 
 
@@ -42,12 +49,21 @@ def flip(home: Path, statement: str, *parameters: Any) -> None:
 
 
 def refused_untouched(home: Path) -> str:
-    """What the daemon says, twice: it refuses and leaves everything as it is."""
-    before = {name: facts[3] for name, facts in tree(home, ignored=LOCK).items()}
+    """What the daemon says: it refuses and leaves everything as it is, so that the next one says the same.
+
+    SQLite may make an empty log beside a file that it has only looked at.
+    """
+    before = contents(home)
     said = refusal(home, code=EXIT_IO)
-    assert refusal(home, code=EXIT_IO) == said
-    assert {name: facts[3] for name, facts in tree(home, ignored=LOCK).items()} == before
+    assert contents(home) == before
     return said
+
+
+def contents(home: Path) -> dict[str, str]:
+    """What each file holds, empty logs left out."""
+    log = Path(f"{store(home)}-wal")
+    empty = [str(log.relative_to(home))] if log.exists() and not log.stat().st_size else []
+    return {name: facts[3] for name, facts in tree(home, ignored=[*LOCK, *empty]).items()}
 
 
 ROWS = {
@@ -172,15 +188,18 @@ def test_a_page_of_zeros_is_never_served(home_with_data: Path, page: int) -> Non
 
 def killed_with_a_log(home: Path) -> tuple[Path, str, int]:
     """A store whose newest writes are in the -wal alone; its epoch and revision as a client knows them."""
-    with Daemon(home) as daemon:
-        with Pack(daemon.socket) as peer:
-            for number in range(20):
-                seen = peer.reply("put", key=f"k{number}", value=f"{MARK} {number}")
-            epoch = peer.reply("ping")["epoch"]
-        daemon.kill()
+    poured(home, twenty_entries, killed=True)
     wal = Path(f"{store(home)}-wal")
     assert wal.stat().st_size > 0
-    return wal, epoch, seen["revision"]
+    copy = home / "copy.db"
+    shutil.copy(store(home), copy)
+    shutil.copy(wal, f"{copy}-wal")
+    with closing(sqlite3.connect(copy)) as db:
+        epoch, revision = db.execute("SELECT epoch, revision FROM meta").fetchone()
+    for leftover in home.glob("copy.db*"):
+        leftover.unlink()
+    assert revision == 20
+    return wal, epoch, revision
 
 
 def test_a_log_that_was_removed_is_noticed(home: Path) -> None:
@@ -218,16 +237,14 @@ def lost_tail(home: Path, epoch: str, revision: int) -> None:
 def test_the_parts_of_two_stores_are_not_one(home: Path) -> None:
     """The log of one store beside the file of another: SQLite sees the salts, or the chain does."""
     one, two = home / "one", home / "two"
-    for each in (one, two):
+    for each, write in ((one, twenty_entries), (two, entries_and_history)):
         each.mkdir(mode=0o700)
-        killed_with_a_log(each)
+        poured(each, write, killed=True)
     shutil.copy(f"{store(one)}-wal", f"{store(two)}-wal")
     with served_or_refused(two) as daemon:
         if daemon is not None:
             with Pack(daemon.socket) as peer:
-                shown = peer.reply("range")["entries"]
-                assert len(shown) in (0, 20)
-                assert all(entry["value"].startswith(MARK) for entry in shown)
+                assert len(peer.reply("range")["entries"]) in (0, 9, 20), "one or the other, or what both began as"
 
 
 def test_a_store_without_damage_is_served_after_all_this_care(home_with_data: Path) -> None:

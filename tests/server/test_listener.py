@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
+from cosession.errors import Overloaded
 from cosession.messages.limits import LIMITS
 from cosessiond.server import listener as shell
 from cosessiond.server.assembly import TABLE
@@ -126,7 +127,7 @@ async def listening(home: Any, *, sock: type[socket.socket] | None = None, **lim
             client.close()
         await found.turns()
         for conversation in list(found.core.conversations):
-            conversation.leave(shell.Overloaded("the test is over"))
+            conversation.leave(Overloaded("the test is over"))
         await found.turns(5)
 
 

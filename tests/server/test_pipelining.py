@@ -44,6 +44,17 @@ def test_ten_thousand_pipelined_calls_are_each_answered_once(shared_daemon, enco
         assert all((answer.code or answer.kind) == wanted[answer.id % len(wanted)] for answer in answers)
 
 
+@pytest.mark.parametrize("line", [b"1\n", b"{}\n", b"\x00\x00\x00\x01\xc0"], ids=repr)
+def test_frames_that_are_no_calls_are_each_answered_however_many_come_at_once(shared_daemon, line):
+    """Small frames, larger errors: in one read there are more of them than may wait unsent."""
+    count = 20_000
+    with Peer(shared_daemon.socket) as peer:
+        sender = threading.Thread(target=peer.send, args=(line * count,))
+        sender.start()
+        assert {answer.code for answer in peer.take(count)} == {"invalid_request"}
+        sender.join()
+
+
 def test_a_client_that_first_sends_everything_and_then_reads_gets_everything(shared_daemon):
     """More answers than the daemon may hold: it stops reading until they are taken, and goes on then."""
     count = 20_000
@@ -157,21 +168,20 @@ def test_connections_that_increment_one_entry_lose_no_increment(shared_daemon):
 
 def test_frames_cut_anywhere_and_sent_on_many_connections_in_turns_are_all_answered(shared_daemon):
     chance = random.Random(7)
-    streams = []
+    streams: list[tuple[Peer, bytearray]] = []
     for number in range(16):
         kind = (Json, Pack)[number % 2]
         calls = [("ping", {}), ("put", {"key": f"turn/{number}", "value": "x" * 50}), ("get", {"key": "turn/0"})]
-        data = b"".join(kind.encode(each, *calls[each % 3]) for each in range(1, 61))
-        streams.append((kind(shared_daemon.socket), bytearray(data)))
+        frames = b"".join(kind.encode(each, *calls[each % 3]) for each in range(1, 61))
+        streams.append((kind(shared_daemon.socket), bytearray(frames)))
     left = list(streams)
     try:
         while left:
-            peer, data = chance.choice(left)
+            peer, unsent = chance.choice(left)
             size = chance.randrange(1, 40)
-            peer.send(bytes(data[:size]))
-            del data[:size]
-            if not data:
-                left.remove((peer, data))
+            peer.send(bytes(unsent[:size]))
+            del unsent[:size]
+            left = [stream for stream in left if stream[1]]
         for peer, _ in streams:
             assert sorted(answer.id for answer in peer.take(60)) == list(range(1, 61))
     finally:

@@ -18,7 +18,7 @@ BOTH = pytest.mark.parametrize("encoding", ENCODINGS, ids=lambda each: each.enco
 
 def watched_until(peer: Peer, revision: int) -> list[dict[str, Any]]:
     """The events of a watch up to the one that reaches `revision`."""
-    events = []
+    events: list[dict[str, Any]] = []
     while not events or events[-1]["revision"] < revision:
         found = peer.next()
         assert found.kind == "event", found
@@ -153,7 +153,7 @@ def trimmed():
                 for _ in range(256):
                     peer.post("put", key="hot", value=0, expect_revision=2**40)
                 peer.take(256)
-                return peer.reply("status")["compact_revision"] >= last - WINDOW
+                return bool(peer.reply("status")["compact_revision"] >= last - WINDOW)
 
             eventually(is_trimmed, "the log is trimmed to its window")
         yield daemon
@@ -220,27 +220,26 @@ def test_history_keeps_fifty_versions_of_each_entry_whatever_the_window(trimmed)
 
 @BOTH
 def test_a_watch_that_the_window_passes_ends_with_compacted_and_never_with_a_gap(encoding):
-    with serving(log_window_revisions=WINDOW) as daemon:
-        with encoding(daemon.socket) as slow, Pack(daemon.socket) as writer:
-            slow.reply("watch", start_revision=1)
-            value = "x" * 3_000
-            for start in range(0, 4_000, 200):
-                numbers = range(start, start + 200)
-                writer.send(b"".join(Pack.encode(1, "put", {"key": f"k{n % 9}", "value": [n, value]}) for n in numbers))
-                writer.take(200)
-            expected = 1
-            while True:
-                event = slow.next().body
-                if event["kind"] == "end":
-                    break
-                assert event["kind"] == "changes"
-                assert event["revision"] == expected, "each revision, in order"
-                expected += 1
-            assert event["code"] == "compacted"
-            assert event["revision"] == expected - 1
-            assert event["data"]["resume_revision"] == expected
-            assert event["data"]["compact_revision"] > expected
-            assert slow.reply("watch", key="k1"), "and the connection lives on"
+    with serving(log_window_revisions=WINDOW) as daemon, encoding(daemon.socket) as slow, Pack(daemon.socket) as writer:
+        slow.reply("watch", start_revision=1)
+        value = "x" * 3_000
+        for start in range(0, 4_000, 200):
+            numbers = range(start, start + 200)
+            writer.send(b"".join(Pack.encode(1, "put", {"key": f"k{n % 9}", "value": [n, value]}) for n in numbers))
+            writer.take(200)
+        expected = 1
+        while True:
+            event = slow.next().body
+            if event["kind"] == "end":
+                break
+            assert event["kind"] == "changes"
+            assert event["revision"] == expected, "each revision, in order"
+            expected += 1
+        assert event["code"] == "compacted"
+        assert event["revision"] == expected - 1
+        assert event["data"]["resume_revision"] == expected
+        assert event["data"]["compact_revision"] > expected
+        assert slow.reply("watch", key="k1"), "and the connection lives on"
 
 
 def test_an_idle_watch_hears_of_progress_before_the_window_passes_it():
@@ -358,7 +357,20 @@ def test_watchers_of_both_encodings_get_the_same_events(daemon):
     with Json(daemon.socket) as one, Pack(daemon.socket) as two, Pack(daemon.socket) as writer:
         for peer in (one, two):
             peer.reply("watch")
-        values = [None, True, -(2**63), 2**63 - 1, 1.5, -0.0, 5e-324, "", "\u0000\u2028é😀", [], {}, [[{"": [None]}]]]
+        values: list[Any] = [
+            None,
+            True,
+            -(2**63),
+            2**63 - 1,
+            1.5,
+            -0.0,
+            5e-324,
+            "",
+            "\u0000\u2028é😀",
+            [],
+            {},
+            [[{"": [None]}]],
+        ]
         for number, value in enumerate(values):
             writer.reply("put", key=f"k{number}", value=value)
         writer.reply("txn", then=[{"op": "delete", "key": "k0"}, {"op": "put", "key": "k1", "value": 1, "ttl_s": 0.05}])

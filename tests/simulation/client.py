@@ -14,11 +14,6 @@ from functools import partial
 from typing import Any, Protocol
 
 from msgspec import msgpack
-from simulation.disk import EPOCH
-from simulation.history import Call, History, Segment, Watching
-from simulation.machine import Machine, Process
-from simulation.network import Link
-from simulation.scheduler import Scheduler
 
 from cosession.errors import CosessionError
 from cosession.messages import Reply, Request, reply_type
@@ -28,6 +23,11 @@ from cosession.messages.limits import Limits
 from cosession.messages.store import Unwatch, Watch, WatchEvent, WatchReply
 from cosession.protocol import ClientConnection, Event, Failed, Leaving, Lost, Replied
 from cosession.wire import ERROR, REPLY, Answer
+from simulation.disk import EPOCH
+from simulation.history import Call, History, Segment, Watching
+from simulation.machine import Machine, Process
+from simulation.network import Link
+from simulation.scheduler import Scheduler
 
 Then = Callable[[Call], None]
 _DECODERS: dict[type[Any], msgpack.Decoder[Any]] = {}
@@ -282,6 +282,8 @@ class Client:
         if not isinstance(call.reply, session_messages.RegisterReply):
             return
         id = call.reply.session.id
+        if id not in self.history.sessions:
+            self.history.sessions.append(id)
         for held in self.sessions:
             held.over = held.over or held.id == replaces
         held = next((each for each in self.sessions if each.id == id), Held(id, "", heartbeat_s))
@@ -355,4 +357,3 @@ class Client:
             del self._routes[event.watch]
             if watching in self.watches:
                 self.watch(watching, 0 if decoded.code == "compacted" else decoded.data["resume_revision"])
-

@@ -14,13 +14,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from simulation.disk import Disk
-from simulation.history import History, Life
-from simulation.knobs import BOOT, UID, Knobs
-from simulation.machine import KernelWatch, Machine, Process
-from simulation.network import DaemonEnd, Link
-from simulation.scheduler import Scheduler
-
 from cosession.errors import CosessionError
 from cosessiond.clock import TimerHandle, ulid
 from cosessiond.metrics import Metrics
@@ -35,6 +28,12 @@ from cosessiond.sessions.verdict import DiskSignal
 from cosessiond.store.commit import ReadJob, Ticket, Worker
 from cosessiond.store.engine import Committed, Engine, StoreBroken
 from cosessiond.store.leases import Deadlines
+from simulation.disk import Disk
+from simulation.history import History, Life
+from simulation.knobs import BOOT, UID, Knobs
+from simulation.machine import KernelWatch, Machine, Process
+from simulation.network import DaemonEnd, Link
+from simulation.scheduler import Scheduler
 
 SECRET: Final = b"the secret of the simulation"
 #: How long a stopping daemon waits for what is in flight, and looks at it every so often.
@@ -207,7 +206,9 @@ class Daemon:
         raise Died
 
     def _aborted(self, link: int) -> None:
-        self.history.wrong.append(f"link {link} was aborted by the daemon although its client reads and sends as it should")
+        self.history.wrong.append(
+            f"link {link} was aborted by the daemon although its client reads and sends as it should"
+        )
 
     def _wrong(self, what: str, error: BaseException) -> None:
         self.history.wrong.append(f"{what}: {error!r}\n" + "".join(traceback.format_exception(error)[-4:]))

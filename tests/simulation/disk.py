@@ -13,13 +13,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from simulation.history import History, Row
-from simulation.knobs import Knobs
-from simulation.scheduler import Scheduler
-
 from cosessiond.store.engine import Batch, Committed, Engine, Outcome, Refused, StoreBroken
 from cosessiond.store.memory import MemoryEngine
 from cosessiond.store.sqlite import SqliteEngine
+from simulation.history import History, Row
+from simulation.knobs import Knobs
+from simulation.scheduler import Scheduler
 
 EPOCH = "epoch-of-the-simulation"
 #: Between what lies underneath and the daemon: where bugs are seeded.

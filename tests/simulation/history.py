@@ -8,12 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from simulation.knobs import Knobs
-
 from cosession.errors import CosessionError
 from cosession.messages import Reply, Request
 from cosession.messages.store import WatchEvent
 from cosessiond.store.engine import Batch, Committed, Entry
+from simulation.knobs import Knobs
 
 
 @dataclass(slots=True, eq=False)
@@ -120,6 +119,7 @@ class History:
     lives: list[Life] = field(default_factory=list)
     died_s: dict[tuple[int, int], float | None] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
+    sessions: list[str] = field(default_factory=list)
     unsound: list[str] = field(default_factory=list)
     seen: int = 0
     compact: int = 1

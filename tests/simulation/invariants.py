@@ -32,23 +32,17 @@ def unsound(daemon: Daemon) -> Iterator[str]:
 
 def _watchers(daemon: Daemon) -> Iterator[str]:
     hub: Any = daemon.core.watches
-    knobs = daemon.knobs
-    # Half the window is what the hub works with; a look and a trim each come that much late.
-    told = knobs.window_revisions // 2 > 2 * knobs.progress_every + knobs.upkeep_every + knobs.group_max
-    slack = 1 + 2 * knobs.progress_every  # one that has just caught up is told at the next look
     reading = 0
     for watchers in hub._by_sink.values():
         for watcher in watchers.values():
             reading += watcher.state == "reading"
             if watcher.state in ("lagging", "snapshot") and not watcher.sink._starved:
                 yield f"watch {watcher.id} is {watcher.state} and its connection is not full"
-            if told and watcher.state == "live" and watcher.reported + slack < daemon.store.compact_revision:
-                yield f"watch {watcher.id} was last told of {watcher.reported}, and the window has passed it"
             if watcher.state == "waiting" and watcher not in hub._waiting:
                 yield f"watch {watcher.id} waits for a page and is in no queue"
     if reading > hub._reads:
         yield f"{reading} watches wait for a page, {hub._reads} pages are being read"
-    if hub._waiting and not hub._reads:
+    if hub._waiting and not hub._reads and not hub._store._reading:  # else a place in the read queue is waited for
         yield f"{len(hub._waiting)} watches wait for their turn, and nothing is being read"
 
 

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from msgspec import UNSET
-from simulation.history import Call, History
-from simulation.model import Model
 
 from cosession.messages.store import Get, GetReply, HistoryReply, Range, RangeReply, Watch
 from cosession.messages.store import History as HistoryRequest
+from simulation.history import Call, History
+from simulation.model import Model
 
 
 def linear(history: History, model: Model) -> Iterator[str]:

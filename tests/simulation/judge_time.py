@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from typing import Final
 
 from msgspec import msgpack
-from simulation.history import History, Row
-from simulation.model import Model, Standing
 
 from cosession.messages.sessions import Heartbeat, Register
 from cosession.model import LIVE_STATES, TERMINAL_STATES, Session
 from cosessiond.store.engine import EntryId, Merge
+from simulation.history import History, Row
+from simulation.model import Model, Standing
 
 SESSIONS: Final = "$sessions"
 #: How long an end may take after its time while the daemon lives: stalls of the disk, one refusal and its retry.

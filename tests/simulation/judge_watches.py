@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from simulation.history import History, Segment, Watching
-from simulation.model import Model
-
 from cosession.messages.store import WatchEvent
 from cosession.model import Change
+from simulation.history import History, Segment, Watching
+from simulation.model import Model
 
 
 def watched(history: History, model: Model) -> Iterator[str]:

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 from msgspec import UNSET, msgpack
-from simulation.history import Call, History, Row
-from simulation.model import Model, Standing, WriteRequest, expected
 
 from cosession.messages.store import Delete, DeleteReply, Merge, MergeReply, Put, PutReply, Txn, TxnReply
 from cosession.model import Written
+from simulation.history import Call, History, Row
+from simulation.model import Model, Standing, WriteRequest, expected
 
 #: Refusals that depend on the moment or on who asks, not on the request: a repeat may meet one although the first
 #: attempt was committed.

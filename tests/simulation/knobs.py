@@ -15,8 +15,8 @@ from types import ModuleType
 from typing import Any, Final
 
 from cosession.messages.limits import Limits
-from cosessiond.server import assembly, conversation
 from cosessiond.server import admission as server_admission
+from cosessiond.server import assembly, conversation
 from cosessiond.server.handlers import sessions as session_handlers
 from cosessiond.sessions import admission, identity, planning
 from cosessiond.sessions.planning import SessionLimits
@@ -69,6 +69,8 @@ class Knobs:
     in_flight: int = 64
     frame_finish_s: float = 10.0
     ephemerals: int = 100
+    sessions_live: int = 10_000
+    entries_live: int = 1_000_000
     kernel_tells: bool = True
     early_timer: bool = False
 
@@ -77,8 +79,9 @@ class Knobs:
         return Limits(
             in_flight_max=self.in_flight,
             watches_max=4,
-            unsent_bytes_max=4 * self.high_water,
+            unsent_bytes_max=4 * self.high_water + 65_536,  # the largest answer is not lowered
             frame_finish_s=self.frame_finish_s,
+            live_entries_max=self.entries_live,
         )
 
     def window(self) -> Window:
@@ -126,7 +129,8 @@ def draw(seed: int, **fixed: Any) -> Knobs:
         "progress_every": pick((8, 64, 1_024)),
         "in_flight": pick((4, 16, 256)),
         "frame_finish_s": pick((1.0, 10.0)),
-        "ephemerals": pick((2, 100)),
+        "sessions_live": pick((3, 10_000)),
+        "entries_live": pick((12, 1_000_000, 1_000_000)),
         "kernel_tells": random.random() < 0.6,
         "early_timer": random.random() < 0.3,
     }
@@ -141,11 +145,12 @@ def applied(knobs: Knobs, facts_of: Callable[[int], object]) -> Iterator[None]:
     def instance_for(pid: int, peer: Any, ancestry: Any) -> Any:
         return real_instance_for(pid, peer, ancestry, owner_of=lambda _: UID, namespace_is_ours=lambda _: True)
 
+    session_limits = SessionLimits(ended_kept=6, live_max=knobs.sessions_live)
     patches: list[tuple[ModuleType, str, Any]] = [
         (identity, "facts", facts_of),
         (admission, "boot_id", lambda: BOOT),
         (session_handlers, "instance_for", instance_for),
-        (assembly, "Registry", partial(Registry, policy=knobs.policy(), limits=SessionLimits(ended_kept=6), boot=BOOT)),
+        (assembly, "Registry", partial(Registry, policy=knobs.policy(), limits=session_limits, boot=BOOT)),
         (conversation, "HIGH_WATER_BYTES", knobs.high_water),
         (server_admission, "SESSION_EPHEMERALS_MAX", knobs.ephemerals),
         (planning, "SESSION_EPHEMERALS_MAX", knobs.ephemerals),

@@ -10,13 +10,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-from simulation.knobs import BOOT
-from simulation.scheduler import Scheduler
-
 from cosession.model import Instance
 from cosessiond.sessions.probes import DeathNotice, OnDeath, probe_process
 from cosessiond.sessions.procs import ProcessFacts
 from cosessiond.sessions.verdict import OVER, ProcessSignal
+from simulation.knobs import BOOT
+from simulation.scheduler import Scheduler
 
 #: So few that pids come again within a run.
 PIDS: Final = range(100, 112)

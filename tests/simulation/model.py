@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from msgspec import UNSET, msgpack
-from simulation.history import Row
 
 from cosession.messages.store import CompareEntry, Delete, Merge, Put, Txn, TxnDelete, TxnMerge
 from cosession.model import Entry
 from cosessiond.store.engine import EntryId
+from simulation.history import Row
 
 WriteRequest = Put | Delete | Merge | Txn
 _decode = msgpack.Decoder().decode

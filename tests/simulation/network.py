@@ -15,9 +15,8 @@ from random import Random
 from typing import Protocol
 from zlib import crc32
 
-from simulation.scheduler import Scheduler
-
 from cosessiond.server import conversation as server
+from simulation.scheduler import Scheduler
 
 
 class Reader(Protocol):
@@ -201,12 +200,13 @@ class DaemonEnd:
                 self._lose_later()
 
     def hung_up(self) -> bool:
-        """See `conversation.Transport`; here the end of a connection is always told."""
-        return False
+        """See `conversation.Transport`: what poll(2) says of a peer that has closed, read or not."""
+        return self._link.client_gone
 
     def abort(self) -> None:
         """See `conversation.Transport`."""
-        self._on_abort(self._link.number)
+        if not self._link.client_gone:
+            self._on_abort(self._link.number)
         self._force_close()
 
     # -- from the link ---------------------------------------------------------------------------------------------

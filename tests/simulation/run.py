@@ -18,8 +18,8 @@ from typing import Final
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from simulation.history import History
-from simulation.known import new
 from simulation.knobs import Knobs, draw
+from simulation.known import new
 from simulation.oracles import Violation, judge
 from simulation.shrink import shrink
 from simulation.world import run_knobs

@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from msgspec.structs import replace
-from simulation.daemon import Daemon
-from simulation.disk import EPOCH, Wrap
 
 from cosession.errors import Compacted
 from cosession.model import Instance
@@ -22,6 +20,8 @@ from cosessiond.sessions.verdict import ProcessSignal
 from cosessiond.store.engine import Batch, Delete, Engine, EntryCompare, EntryId, Outcome
 from cosessiond.store.leases import Deadlines
 from cosessiond.store.memory import MemoryEngine
+from simulation.daemon import Daemon
+from simulation.disk import EPOCH, Wrap
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from simulation.known import new
+
 from simulation.knobs import draw
+from simulation.known import new
 from simulation.oracles import ORACLES, judge
 from simulation.seeded import BUGS
 from simulation.world import run_knobs
 
-SEEDS_MAX = 12
+SEEDS_MAX = 40
 
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name.replace(" ", "-"))

@@ -11,8 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from simulation.known import KNOWN, new
+
 from simulation.knobs import draw
+from simulation.known import KNOWN, new
 from simulation.oracles import judge
 from simulation.world import run_knobs
 

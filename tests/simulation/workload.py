@@ -11,8 +11,6 @@ from typing import Any, Final
 
 from msgspec import UNSET, Raw, msgpack
 from msgspec.structs import replace
-from simulation.client import Client
-from simulation.history import Call, Watching
 
 from cosession.messages import sessions
 from cosession.messages.store import (
@@ -34,6 +32,8 @@ from cosession.messages.store import (
     Watch,
 )
 from cosession.model import GLOBAL
+from simulation.client import Client
+from simulation.history import Call, Watching
 
 KEYS: Final = ("a/0", "a/1", "a/2", "b/0", "b/1", "c")
 #: Written as leases only, and seldom: what becomes of a lease shows when nobody else touches it.
@@ -93,9 +93,7 @@ def put(client: Client) -> None:
 def put_expecting(client: Client) -> None:
     """Compare and swap, and again with what the conflict shows."""
     key = _key(client)
-    request = Put(
-        key=key, value=Raw(_encode(_value(client))), expect_revision=_expected(client, key), **_marks(client)
-    )
+    request = Put(key=key, value=Raw(_encode(_value(client))), expect_revision=_expected(client, key), **_marks(client))
 
     def again(call: Call) -> None:
         if call.error is not None and call.error.code == "conflict":
@@ -277,6 +275,10 @@ def register(client: Client) -> None:
     if len(client.sessions) >= 3 or (client.sessions and random.random() < 0.4):
         held = random.choice(client.sessions)
         client.register(held.id, heartbeat_s=held.heartbeat_s, token=held.token)
+        return
+    known = client.history.sessions
+    if known and random.random() < 0.15:  # of another client, maybe: this process joins it
+        client.register(random.choice(known), heartbeat_s=random.choice(HEARTBEATS))
         return
     replaces = _live(client) if random.random() < 0.4 else ""
     id = f"s-{client.name}-{len(client.history.calls)}" if random.random() < 0.8 else ""

@@ -15,6 +15,9 @@ from itertools import islice
 from pathlib import Path
 
 from msgspec.structs import replace as replace_struct
+
+from cosessiond.sessions.records import SPACE, decode
+from cosessiond.store.engine import Entry
 from simulation import workload
 from simulation.client import Client
 from simulation.daemon import Daemon
@@ -25,9 +28,6 @@ from simulation.knobs import Knobs, applied
 from simulation.machine import Machine, Process
 from simulation.network import Link
 from simulation.scheduler import Scheduler
-
-from cosessiond.sessions.records import SPACE, decode
-from cosessiond.store.engine import Entry
 
 SeedBug = Callable[[Daemon], None]
 

@@ -6,6 +6,7 @@ detached daemon writes is bounded: it rotates at LOG_BYTES_MAX and one older fil
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -51,6 +52,24 @@ class RotatingFile:
         self._size = os.fstat(descriptor).st_size
 
 
+class Forgiving:
+    """A sink whose failures cost the line and nothing else: a full disk or a closed terminal is no reason to stop."""
+
+    def __init__(self, sink: TextIO | RotatingFile) -> None:
+        self._sink = sink
+
+    def write(self, text: str) -> int:
+        """Write, or lose it."""
+        with contextlib.suppress(OSError, ValueError):
+            return self._sink.write(text)
+        return 0
+
+    def flush(self) -> None:
+        """Hand over, or lose it."""
+        with contextlib.suppress(OSError, ValueError):
+            self._sink.flush()
+
+
 def open_log(*, level: str, file: Path | None) -> Any:
     """A bound structlog logger: to `file` when given, else to standard error."""
     sink: TextIO | RotatingFile = RotatingFile(file) if file is not None else sys.stderr
@@ -61,7 +80,7 @@ def open_log(*, level: str, file: Path | None) -> Any:
         else structlog.processors.JSONRenderer()
     )
     return structlog.wrap_logger(
-        structlog.WriteLogger(sink),  # type: ignore[arg-type]  # it writes and flushes, which is all that is used
+        structlog.WriteLogger(Forgiving(sink)),  # type: ignore[arg-type]  # it writes and flushes, which is all that is used
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),

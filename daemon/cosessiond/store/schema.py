@@ -55,10 +55,10 @@ def open_database(path: Path, *, was_used: bool) -> sqlite3.Connection:
             _set(db, "checkpoint_fullfsync", "ON", 1)
         _migrate(db, path)
     except sqlite3.DatabaseError as error:
-        abandon(db)
+        abandon(db, path)
         raise StoreBroken(f"cannot open {path}: {error}") from error
     except BaseException:
-        abandon(db)
+        abandon(db, path)
         raise
     return db
 
@@ -66,9 +66,16 @@ def open_database(path: Path, *, was_used: bool) -> sqlite3.Connection:
 _abandoned: list[sqlite3.Connection] = []
 
 
-def abandon(db: sqlite3.Connection) -> None:
-    """Let go of a database that cannot be trusted, and leave its files as they are: closing would move the WAL."""
-    _abandoned.append(db)
+def abandon(db: sqlite3.Connection, path: Path) -> None:
+    """Let go of a database that cannot be trusted, and leave its files as they are: closing would move the WAL.
+
+    An empty WAL is only the mark of having been opened, and goes with the closing.
+    """
+    wal = Path(f"{path}-wal")
+    if wal.exists() and wal.stat().st_size:
+        _abandoned.append(db)
+    else:
+        db.close()
 
 
 def _check_header(path: Path, *, was_used: bool) -> None:
@@ -79,12 +86,14 @@ def _check_header(path: Path, *, was_used: bool) -> None:
         return
     with os.fdopen(descriptor, "rb") as file:
         header = file.read(_HEADER_BYTES)
+        size = os.fstat(file.fileno()).st_size
     wal = Path(f"{path}-wal")
     if not header and was_used and not wal.exists():
         raise StoreBroken(f"cannot open {path}: it is empty and was not; restore a backup, or remove it")
     if header and (len(header) < _HEADER_BYTES or not header.startswith(_MAGIC)):
         raise ConfigError(f"cannot use {path}: it is not a cosession database; move it away and start again")
-    header = _header_in_log(wal) or header
+    logged = _header_in_log(wal)
+    header = logged or header
     if not header:
         return
     pages, schema, application = (int.from_bytes(header[at : at + 4]) for at in (28, 60, 68))
@@ -92,6 +101,9 @@ def _check_header(path: Path, *, was_used: bool) -> None:
         raise ConfigError(f"cannot use {path}: it belongs to another program; move it away and start again")
     if schema > SCHEMA:
         _refuse_newer(path, schema)
+    page_bytes = int.from_bytes(header[16:18]) or 1  # the file format writes 65,536 as 1; then nothing is checked
+    if not logged and size < pages * page_bytes:
+        raise StoreBroken(f"cannot open {path}: {pages * page_bytes - size} bytes are missing at its end")
 
 
 def _header_in_log(wal: Path) -> bytes:

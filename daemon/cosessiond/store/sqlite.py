@@ -74,6 +74,8 @@ class SqliteEngine:
         db = schema.open_database(path, was_used=was_used)
         try:
             if db.execute("SELECT count(*) FROM meta").fetchone()[0] == 0:
+                if db.execute("SELECT EXISTS (SELECT 1 FROM log) OR EXISTS (SELECT 1 FROM entries)").fetchone()[0]:
+                    raise StoreBroken(f"cannot trust {path}: it has entries, and the record of its position is gone")
                 db.execute(
                     "INSERT INTO meta VALUES (1, ?, 0, 0, 0, 1, ?, ?, ?, 0, 0, 0)",
                     (new_epoch(), ZERO_CHAIN, ZERO_CHAIN, ZERO_STATE),
@@ -81,10 +83,10 @@ class SqliteEngine:
             engine = cls(db, path, window)
             engine._load()
         except (sqlite3.Error, DecodeError) as error:
-            schema.abandon(db)
+            schema.abandon(db, path)
             raise StoreBroken(f"cannot read {path}: {error}") from error
         except (StoreBroken, ConfigError):
-            schema.abandon(db)
+            schema.abandon(db, path)
             raise
         return engine
 
@@ -154,13 +156,17 @@ class SqliteEngine:
             if own.revision <= meta.forgotten_revision:
                 return None
             return Committed(own.revision, own.succeeded, own.time_ms, own.origin, own.changes, True)
-        row = self._db.execute("SELECT revision, body FROM requests WHERE request_id = ?", (request_id,)).fetchone()
+        row = self._db.execute(
+            "SELECT revision, request_hash, body FROM requests WHERE request_id = ?", (request_id,)
+        ).fetchone()
         if row is None:
             return None
-        revision, body = row
+        revision, request_hash, body = row
         if revision <= meta.forgotten_revision:
             return None
         outcome = reads.decode_body(revision, body)
+        if (outcome.origin.request_id, outcome.origin.request_hash) != (request_id, request_hash):
+            raise StoreBroken(f"cannot trust the store: the outcome kept for request {request_id!r} is of another one")
         changes = tuple(
             reads.with_value(
                 self._db,
@@ -268,6 +274,7 @@ class SqliteEngine:
             raise StoreBroken(f"cannot close the store: {error}") from error
 
     def _load(self) -> None:
+        reads.verify_chain(self._db, self._meta, VERIFY_BATCHES)
         self._replay()
         state = 0
         entries = list(reads.entries(self._db))
@@ -277,7 +284,6 @@ class SqliteEngine:
             state += int.from_bytes(entry.hash)
         if (state % (1 << 128)).to_bytes(16) != self._meta.state_hash:
             raise StoreBroken("cannot trust the store: the live entries do not add up to the recorded state hash")
-        reads.verify_chain(self._db, self._meta, VERIFY_BATCHES)
 
     def _replay(self) -> None:
         """Bring the derived tables up to the log, as a format that writes them behind needs at start."""
