@@ -5,7 +5,7 @@ Rule: exit codes are the catalogue's: 0 clean, 70 I/O or damage, 75 already runn
 
 from __future__ import annotations
 
-import _signal  # built in, so that nothing is read from disk before the next line
+import _signal  # type: ignore[import-not-found]  # built in: nothing is read from disk before the next line
 
 # Until the loop handles it, Ctrl-C ends the process at once and without a traceback; the state is safe at any moment.
 _signal.signal(_signal.SIGINT, _signal.SIG_DFL)

@@ -141,7 +141,7 @@ class Daemon:
     def soon(self, what: str, action: Callable[[], object]) -> None:
         """`loop.call_soon_threadsafe`: later, and in the order of the calls."""
         self._soon.append(action)
-        self.world.later(lambda: self.enter(what, lambda: self._soon.popleft()()))
+        self.world.later(lambda: self.enter(what, lambda: self._soon.popleft()()))  # noqa: PLW0108  # looked up then
 
     def call_at(self, when_s: float, action: Callable[[], None]) -> TimerHandle:
         """`clock.Timers`: as late as a busy loop, or early by the rounding error of one."""

@@ -1,4 +1,4 @@
-"""Every oracle can fail: a bug seeded in the daemon is found within a few seeds, and those seeds are clean without it."""
+"""Every oracle can fail: a bug seeded in the daemon is found within some seeds, which are clean without it."""
 
 from __future__ import annotations
 

@@ -73,13 +73,7 @@ class SqliteEngine:
         path = directory / "store.db"
         db = schema.open_database(path, was_used=was_used)
         try:
-            if db.execute("SELECT count(*) FROM meta").fetchone()[0] == 0:
-                if db.execute("SELECT EXISTS (SELECT 1 FROM log) OR EXISTS (SELECT 1 FROM entries)").fetchone()[0]:
-                    raise StoreBroken(f"cannot trust {path}: it has entries, and the record of its position is gone")
-                db.execute(
-                    "INSERT INTO meta VALUES (1, ?, 0, 0, 0, 1, ?, ?, ?, 0, 0, 0)",
-                    (new_epoch(), ZERO_CHAIN, ZERO_CHAIN, ZERO_STATE),
-                )
+            _begin(db, path, new_epoch)
             engine = cls(db, path, window)
             engine._load()
         except (sqlite3.Error, DecodeError) as error:
@@ -299,3 +293,15 @@ class SqliteEngine:
         group.write_derived(self._db)
         reads.write_meta(self._db, self._meta)
         self._db.execute("COMMIT")
+
+
+def _begin(db: sqlite3.Connection, path: Path, new_epoch: Callable[[], str]) -> None:
+    """Give a new store its epoch. A store that has content and no position is damaged, and not new."""
+    if db.execute("SELECT count(*) FROM meta").fetchone()[0]:
+        return
+    if db.execute("SELECT EXISTS (SELECT 1 FROM log) OR EXISTS (SELECT 1 FROM entries)").fetchone()[0]:
+        raise StoreBroken(f"cannot trust {path}: it has entries, and the record of its position is gone")
+    db.execute(
+        "INSERT INTO meta VALUES (1, ?, 0, 0, 0, 1, ?, ?, ?, 0, 0, 0)",
+        (new_epoch(), ZERO_CHAIN, ZERO_CHAIN, ZERO_STATE),
+    )
