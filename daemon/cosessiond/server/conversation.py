@@ -180,6 +180,7 @@ class Conversation:
             if isinstance(call, wire.BadFrame):
                 core.metrics.count(f"error.{call.error.code}")
                 protocol.fail_frame(call, core.store.revision)
+                self._soil()
             else:
                 self._dispatch(call)
         self._pause(paused=False)
