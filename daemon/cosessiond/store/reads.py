@@ -194,7 +194,9 @@ def range_at(
     found: list[Entry] = []
     end = _end_of(prefix)
     while True:
-        keys = db.execute(_NEWEST_KEYS, (space, project, prefix, end, end, after, revision, limit + 1)).fetchall()
+        first = max(prefix, after)  # so that a page costs the same wherever it lies
+        bounds = (space, project, first, end, end, after, revision, limit + 1)
+        keys = db.execute(_NEWEST_KEYS, bounds).fetchall()
         for key, newest in keys:
             entry = entry_at(db, (space, project, key), newest)
             if entry is not None:
