@@ -120,6 +120,20 @@ def test_a_repeat_has_no_value_for_a_version_that_is_no_longer_kept(place: Place
     assert one(engine, write) == replace(repeated(first), changes=(replace(lost, value=b""), kept))
 
 
+def test_the_versions_of_the_same_group_count_too(place: Place) -> None:
+    engine = place.open(Window(log_revisions=1, versions=3))
+    write = batch(put("a", 1), request="r1")
+    first = one(engine, write)
+    commit(engine, put("a", 2))
+    commit(engine, put("b", 3))
+    trim_all(engine)
+    assert isinstance(first, Committed)
+    two_newer = engine.apply([batch(put("a", 3)), write])
+    assert two_newer[1] == repeated(first)
+    third_in_the_group = engine.apply([batch(put("a", 4)), write])
+    assert third_in_the_group[1] == replace(repeated(first), changes=(replace(first.changes[0], value=b""),))
+
+
 def is_kept(engine: Engine, request: str) -> bool:
     """Whether `request` is known, asked so that neither answer changes anything."""
     return isinstance(one(engine, batch(delete("absent"), request=request, content=b"other")), Refused)

@@ -1,8 +1,9 @@
 """Group commit: the one thread that owns the engine, and what it alternates between.
 
-One commit group (at most 256 batches, whatever is queued, no timer), then at most one slice of other work (a paged
-read, trimming, a checkpoint), so that neither starves. Outcomes leave the thread only after the engine's `apply` has
-returned, which is after its sync.
+One commit group (at most 256 batches or 4 MiB, whatever is queued, no timer), then at most one slice of other work: a
+paged read, or upkeep (a checkpoint, some trimming). Upkeep waits for a moment without writes until it is overdue, and
+then takes turns with the reads; so nothing starves, and neither the WAL nor the log outgrows its bound. Outcomes leave
+the thread only after the engine's `apply` has returned, which is after its sync.
 
 Rule: the thread touches the engine and nothing else; everything else is told through `deliver`, on the loop, in the
 order in which it happened here.
@@ -18,14 +19,19 @@ from typing import Any, Final, Protocol
 
 from msgspec import Struct
 
-from cosession.messages.limits import COMMIT_GROUP_MAX
+from cosession.messages.limits import COMMIT_GROUP_BYTES_MAX, COMMIT_GROUP_MAX
 from cosessiond.store.engine import Batch, BelowWindow, Engine, Outcome, Position, StoreBroken
 
 Done = Callable[[Outcome], None]
 
-#: Committed batches between two looks at what upkeep is due.
+#: Committed batches after which trimming is looked at, and rows dropped in one slice of it.
 UPKEEP_EVERY: Final = 256
 TRIM_ROWS: Final = 256
+#: WAL bytes after which it is checkpointed; recovery after kill -9 reads at most about twice this.
+CHECKPOINT_BYTES: Final = 8 * 1024 * 1024
+#: Upkeep that is this many times due no longer waits for writers to pause.
+OVERDUE_BATCHES: Final = 16
+OVERDUE_BYTES: Final = 2
 
 
 class Ticket(Struct, frozen=True, gc=False):
@@ -33,6 +39,7 @@ class Ticket(Struct, frozen=True, gc=False):
 
     batch: Batch
     done: Done
+    size: int  # bytes, as `revisions.batch_bytes` counts
 
 
 class ReadJob(Struct, frozen=True, gc=False):
@@ -85,8 +92,10 @@ class Worker:
         self._deliver = deliver
         self._tickets: deque[Ticket] = deque()
         self._reads: deque[ReadJob] = deque()
-        self._since_upkeep = 0
+        self._since_upkeep = 0  # batches
+        self._unmovable_bytes = 0  # what the last checkpoint left, as the disk was full
         self._trimming = True
+        self._tended = False
         self.failed = False
 
     def take(self, item: Ticket | ReadJob) -> None:
@@ -106,27 +115,38 @@ class Worker:
         """Whether a step would do something."""
         return not self.failed and bool(self._tickets or self._reads or self._upkeep_due)
 
+    def _upkeep_owed(self, batches: int, times: int) -> bool:
+        unmoved = self._engine.unmoved_bytes - self._unmovable_bytes
+        return self._since_upkeep >= batches * UPKEEP_EVERY or unmoved >= times * CHECKPOINT_BYTES
+
     @property
     def _upkeep_due(self) -> bool:
-        return self._trimming or self._since_upkeep >= UPKEEP_EVERY
+        return self._trimming or self._upkeep_owed(1, 1)
 
     def step(self) -> None:
         """One group, then at most one slice."""
         try:
             if self._tickets:
                 self._commit()
-            if self._reads:
-                self._read(self._reads.popleft())
-            elif self._upkeep_due and not self._tickets:
+            due = self._upkeep_owed(OVERDUE_BATCHES, OVERDUE_BYTES) if self._tickets else self._upkeep_due
+            if due and not (self._reads and self._tended):
                 self._upkeep()
-            elif self._since_upkeep >= 16 * UPKEEP_EVERY:
-                self._upkeep()  # never idle, yet the WAL and the log must stay bounded
+                self._tended = True
+            elif self._reads:
+                self._read(self._reads.popleft())
+                self._tended = False
         except StoreBroken as error:
             self.failed = True
             self._deliver(self._subscriber.broken, error)
 
     def _commit(self) -> None:
-        group = [self._tickets.popleft() for _ in range(min(len(self._tickets), COMMIT_GROUP_MAX))]
+        group = [self._tickets.popleft()]
+        size = group[0].size
+        while self._tickets and len(group) < COMMIT_GROUP_MAX:
+            size += self._tickets[0].size
+            if size > COMMIT_GROUP_BYTES_MAX:
+                break
+            group.append(self._tickets.popleft())
         outcomes = self._engine.apply([ticket.batch for ticket in group])
         self._since_upkeep += len(group)
         self._deliver(self._subscriber.publish, group, outcomes)
@@ -143,13 +163,16 @@ class Worker:
         self._deliver(job.done, result)
 
     def _upkeep(self) -> None:
-        self._since_upkeep = 0
-        tend = getattr(self._engine, "tend", None)
-        if tend is not None:
-            tend()
+        if self._engine.unmoved_bytes - self._unmovable_bytes >= CHECKPOINT_BYTES:
+            self._engine.move()
+            self._unmovable_bytes = self._engine.unmoved_bytes
+            return
         self._trimming = self._engine.trim(TRIM_ROWS) > 0
         if self._trimming:
+            self._since_upkeep = max(0, self._since_upkeep - TRIM_ROWS)
             self._deliver(self._subscriber.tended, self._engine.position())
+        else:
+            self._since_upkeep = 0
 
 
 class CommitThread:

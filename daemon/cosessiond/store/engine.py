@@ -54,6 +54,10 @@ class RangeCompare(Struct, frozen=True, array_like=True, tag="range", gc=False):
     prefix: str
     max_mod_revision: int
 
+    def selects(self, id: EntryId) -> bool:
+        """Whether `id` is one of those looked at."""
+        return id[0] == self.space and id[1] == self.project and id[2].startswith(self.prefix)
+
 
 class Put(Struct, frozen=True, array_like=True, tag="put", gc=False):
     """Write `value` (canonical MessagePack). `ttl_ms` > 0: the entry's own lease; `owner`: the session it ends with."""
@@ -269,6 +273,15 @@ class Engine(Protocol):
         The oldest batches go first and `compact_revision` rises to the oldest one kept. A version is dropped when it
         is neither among the newest `Window.versions` of its entry nor needed to read at `compact_revision` or above.
         """
+        ...
+
+    @property
+    def unmoved_bytes(self) -> int:
+        """Bytes committed that the next start would have to read again, until `move`; cheap."""
+        ...
+
+    def move(self) -> None:
+        """Bring what is committed to its place, so that `unmoved_bytes` begins anew. Raises StoreBroken."""
         ...
 
     def close(self) -> None:

@@ -286,6 +286,14 @@ class MemoryEngine:
             found += [(id, each) for each in old if each.batch.revision < needed]
         return sorted(found, key=lambda each: (each[1].batch.revision, each[0]))
 
+    @property
+    def unmoved_bytes(self) -> int:
+        """See `Engine.unmoved_bytes`. What is in memory is in its place."""
+        return 0
+
+    def move(self) -> None:
+        """See `Engine.move`. There is nothing to move."""
+
     def close(self) -> None:
         """See `Engine.close`. There is no file: this engine goes on."""
 

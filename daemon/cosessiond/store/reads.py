@@ -14,6 +14,7 @@ from msgspec import Struct, msgpack, structs
 
 from cosessiond.store.engine import Applied, Committed, Entry, EntryId, Origin, Page, StoreBroken, VersionRow
 from cosessiond.store.hash import chain_hash, row_hash, version_hash
+from cosessiond.store.keys import end_of
 
 _decode_body = msgpack.Decoder(tuple[bool, int, Origin, tuple[Applied, ...]]).decode
 _decode_origin = msgpack.Decoder(Origin).decode
@@ -41,8 +42,6 @@ _NEWEST_KEYS: Final = (
     "SELECT key, max(mod_revision) FROM versions WHERE space = ? AND project = ? AND key >= ? AND (? = '' OR key < ?)"
     " AND key > ? AND mod_revision <= ? GROUP BY key ORDER BY key LIMIT ?"
 )
-_LAST_CHARACTER: Final = 0x10FFFF
-_SURROGATES: Final = range(0xD800, 0xE000)
 
 
 class Meta(Struct):
@@ -192,7 +191,7 @@ def range_at(
 ) -> Page:
     """See `Engine.range_at`."""
     found: list[Entry] = []
-    end = _end_of(prefix)
+    end = end_of(prefix)
     while True:
         first = max(prefix, after)  # so that a page costs the same wherever it lies
         bounds = (space, project, first, end, end, after, revision, limit + 1)
@@ -208,17 +207,6 @@ def range_at(
         after = keys[-1][0]  # some of these keys had been deleted by then
 
 
-def _end_of(prefix: str) -> str:
-    """The first key, in code point order, after all that start with `prefix`; "" when there is none."""
-    for end in range(len(prefix), 0, -1):
-        following = ord(prefix[end - 1]) + 1
-        if following in _SURROGATES:
-            following = _SURROGATES.stop
-        if following <= _LAST_CHARACTER:
-            return prefix[: end - 1] + chr(following)
-    return ""
-
-
 def history(db: sqlite3.Connection, id: EntryId, limit: int, before: int, versions_max: int) -> list[VersionRow]:
     """See `Engine.history`."""
     rows = db.execute(_VERSIONS_SHOWN, (*id, versions_max, before, before, limit)).fetchall()
@@ -226,16 +214,17 @@ def history(db: sqlite3.Connection, id: EntryId, limit: int, before: int, versio
 
 
 def with_value(
-    db: sqlite3.Connection, change: Applied, revision: int, *, versions: int, compact_revision: int
+    db: sqlite3.Connection, change: Applied, revision: int, *, versions: int, unwritten: int, compact_revision: int
 ) -> Applied:
-    """A change of a kept request with its value again, where that version can still be asked for.
+    """A change of a kept request with its value again, where that version can still be asked for: it is among the
+    newest `versions`, of which `unwritten` are not in the table yet, or stands at `compact_revision` or above.
 
     Rows that trimming has not come to yet do not show: the answer depends on the batches alone.
     """
     if change.kind != "put":
         return change
     newer = db.execute(_NEWER_THAN, (*change.id, revision, versions)).fetchall()
-    if len(newer) == versions and newer[0][0] <= compact_revision:
+    if newer and len(newer) + unwritten >= versions and newer[0][0] <= compact_revision:
         return change
     row = db.execute(_VERSION_OF, (*change.id, revision)).fetchone()
     return _replace_value(change, _version(row).value) if row else change

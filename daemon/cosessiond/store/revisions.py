@@ -147,7 +147,7 @@ class Store:
         self._queued += 1
         self._queued_bytes += size
         self._metrics.level("commit_queue", self._queued, COMMIT_QUEUE_MAX)
-        self._commits.submit(Ticket(batch, done))
+        self._commits.submit(Ticket(batch, done, size))
 
     def propose(self, decide: Callable[[], Batch | None], done: Callable[[Result], None]) -> None:
         """Decide from memory, submit, and decide again when a compare failed; at most 8 times, then Overloaded.
@@ -240,7 +240,7 @@ class Store:
                 self._publish_one(outcome)
         for ticket, outcome in zip(tickets, outcomes, strict=True):
             self._queued -= 1
-            self._queued_bytes -= batch_bytes(ticket.batch)
+            self._queued_bytes -= ticket.size
             ticket.done(outcome)
         self.flush()
 

@@ -10,9 +10,9 @@ SQLite error leaves them as StoreBroken, or as Refused(disk_full) when it is cer
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -36,11 +36,10 @@ from cosessiond.store.engine import (
     Window,
 )
 from cosessiond.store.hash import ZERO_CHAIN, ZERO_STATE, chain_hash
+from cosessiond.store.live import Live
 from cosessiond.store.requests import RequestIds
 from cosessiond.store.writes import Group, entry_of
 
-#: WAL bytes after which the thread checkpoints; recovery after kill -9 reads at most about this much.
-CHECKPOINT_BYTES: Final = 8 * 1024 * 1024
 #: Newest batches whose chain is recomputed at every start.
 VERIFY_BATCHES: Final = 1_000
 
@@ -54,9 +53,9 @@ class SqliteEngine:
 
     def __init__(self, db: sqlite3.Connection, path: Path, window: Window) -> None:
         self._db = db
-        self._wal = Path(f"{path}-wal")
+        self._wal = f"{path}-wal"
         self._window = window
-        self._live: dict[EntryId, Entry] = {}
+        self._live = Live()
         self._meta = reads.read_meta(db)
         self._requests = RequestIds(db, window)
 
@@ -73,7 +72,7 @@ class SqliteEngine:
         path = directory / "store.db"
         db = schema.open_database(path, was_used=was_used)
         try:
-            _begin(db, path, new_epoch)
+            _begin(db, path, new_epoch, was_used=was_used)
             engine = cls(db, path, window)
             engine._load()
         except (sqlite3.Error, DecodeError) as error:
@@ -114,8 +113,9 @@ class SqliteEngine:
                 revision, "disk_full", "cannot write: the disk is full; free space, writing resumes by itself"
             )
             return [full] * len(batches)
-        if group.log:
-            self._adopt(group, meta)
+        self._meta = meta  # also when nothing changed: the next group that writes records the position
+        self._requests.written()
+        self._live.adopt(group.entries)
         return outcomes
 
     def _apply_one(self, batch: Batch, group: Group, meta: reads.Meta) -> Outcome:
@@ -167,6 +167,7 @@ class SqliteEngine:
                 change,
                 revision,
                 versions=self._window.versions,
+                unwritten=group.versions_of(change.id),
                 compact_revision=self._meta.compact_revision,
             )
             for change in outcome.changes
@@ -183,15 +184,6 @@ class SqliteEngine:
         group.write_derived(db)
         reads.write_meta(db, meta)
         db.execute("COMMIT")
-
-    def _adopt(self, group: Group, meta: reads.Meta) -> None:
-        """The group is durable: memory follows."""
-        self._meta = meta
-        self._requests.written()
-        for id, entry in group.entries.items():
-            self._live.pop(id, None)  # so that what was written last stands last
-            if entry is not None:
-                self._live[id] = entry
 
     def _roll_back(self) -> None:
         self._requests.rolled_back()
@@ -249,15 +241,17 @@ class SqliteEngine:
             self._meta = meta
         return dropped
 
-    def tend(self) -> bool:
-        """Checkpoint when the WAL has grown enough; True when it did."""
+    @property
+    def unmoved_bytes(self) -> int:
+        """See `Engine`: the size of the WAL."""
         try:
-            if self._wal.stat().st_size < CHECKPOINT_BYTES:
-                return False
+            return os.stat(self._wal).st_size  # noqa: PTH116  # asked after every group; a Path costs three times that
         except FileNotFoundError:
-            return False
+            return 0
+
+    def move(self) -> None:
+        """See `Engine`: a checkpoint."""
         schema.checkpoint(self._db)
-        return True
 
     def close(self) -> None:
         """See `Engine`. Checkpoints, so that the next start finds one whole file."""
@@ -270,12 +264,9 @@ class SqliteEngine:
     def _load(self) -> None:
         reads.verify_chain(self._db, self._meta, VERIFY_BATCHES)
         self._replay()
-        state = 0
         entries = list(reads.entries(self._db))
-        entries.sort(key=attrgetter("mod_revision"))
-        for entry in entries:
-            self._live[entry.id] = entry
-            state += int.from_bytes(entry.hash)
+        self._live = Live(entries)
+        state = sum(int.from_bytes(entry.hash) for entry in entries)
         if (state % (1 << 128)).to_bytes(16) != self._meta.state_hash:
             raise StoreBroken("cannot trust the store: the live entries do not add up to the recorded state hash")
 
@@ -283,7 +274,7 @@ class SqliteEngine:
         """Bring the derived tables up to the log, as a format that writes them behind needs at start."""
         if self._meta.applied_revision == self._meta.revision:
             return
-        group = Group({})
+        group = Group(Live())
         for outcome in reads.changes(self._db, self._meta.applied_revision, 1 << 62, 1 << 62):
             group.derive(outcome)
             for change in outcome.changes:
@@ -295,13 +286,16 @@ class SqliteEngine:
         self._db.execute("COMMIT")
 
 
-def _begin(db: sqlite3.Connection, path: Path, new_epoch: Callable[[], str]) -> None:
-    """Give a new store its epoch. A store that has content and no position is damaged, and not new."""
+def _begin(db: sqlite3.Connection, path: Path, new_epoch: Callable[[], str], *, was_used: bool) -> None:
+    """Give a new store its epoch. A store that was used and has no position is damaged, and not new."""
     if db.execute("SELECT count(*) FROM meta").fetchone()[0]:
         return
-    if db.execute("SELECT EXISTS (SELECT 1 FROM log) OR EXISTS (SELECT 1 FROM entries)").fetchone()[0]:
-        raise StoreBroken(f"cannot trust {path}: it has entries, and the record of its position is gone")
+    if was_used or db.execute("SELECT EXISTS (SELECT 1 FROM log) OR EXISTS (SELECT 1 FROM entries)").fetchone()[0]:
+        raise StoreBroken(f"cannot trust {path}: it was used, and the record of its position is gone")
     db.execute(
         "INSERT INTO meta VALUES (1, ?, 0, 0, 0, 1, ?, ?, ?, 0, 0, 0)",
         (new_epoch(), ZERO_CHAIN, ZERO_CHAIN, ZERO_STATE),
     )
+    # Into the database file at once: who loses the WAL later is still in this epoch, behind what its clients have seen,
+    # and not a store begun anew.
+    schema.checkpoint(db)

@@ -6,7 +6,6 @@ Rule: everything is gathered first and written at once, inside the transaction o
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from typing import Any, Final
 
 from msgspec import msgpack
@@ -14,6 +13,7 @@ from msgspec import msgpack
 from cosessiond.store import reads
 from cosessiond.store.engine import Applied, Committed, Entry, EntryId, RangeCompare
 from cosessiond.store.hash import row_hash, state_add, state_remove, version_hash
+from cosessiond.store.live import Live
 
 _encode = msgpack.Encoder().encode
 
@@ -38,7 +38,7 @@ class Group:
     Both dicts of entries are in the order of mod_revision.
     """
 
-    def __init__(self, live: dict[EntryId, Entry]) -> None:
+    def __init__(self, live: Live) -> None:
         self._live = live
         self.entries: dict[EntryId, Entry | None] = {}
         self.committed: dict[str, Committed] = {}
@@ -51,24 +51,20 @@ class Group:
         return self.entries[id] if id in self.entries else self._live.get(id)
 
     def first_newer(self, compare: RangeCompare) -> Entry | None:
-        """See `apply.View`. Looks at the entries that are newer than the bound, and at no others."""
-        found: Entry | None = None
-        for entry in self._newest_first():
+        """See `apply.View`."""
+        found = self._live.first_newer(compare, hidden=self.entries)
+        for entry in reversed(self.entries.values()):
+            if entry is None:
+                continue
             if entry.mod_revision <= compare.max_mod_revision:
                 break
-            space, project, key = entry.id
-            selected = space == compare.space and project == compare.project and key.startswith(compare.prefix)
-            if selected and (found is None or key < found.id[2]):
+            if compare.selects(entry.id) and (found is None or entry.id[2] < found.id[2]):
                 found = entry
         return found
 
-    def _newest_first(self) -> Iterator[Entry]:
-        for entry in reversed(self.entries.values()):
-            if entry is not None:
-                yield entry
-        for entry in reversed(self._live.values()):
-            if entry.id not in self.entries:
-                yield entry
+    def versions_of(self, id: EntryId) -> int:
+        """How many versions of `id` this group has made so far."""
+        return sum(row[:3] == id for row in self._versions)
 
     def add(self, outcome: Committed, entries: list[tuple[EntryId, Entry | None]], meta: reads.Meta) -> None:
         """One batch that changed something; `meta` has its chain hash already and gets its size and state hash."""

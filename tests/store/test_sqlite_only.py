@@ -1,0 +1,100 @@
+"""What only the SQLite engine has: a recorded position, and the cost of a range compare."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cosessiond.store.engine import Conflicted, Entry, EntryId, RangeCompare, StoreBroken, Window
+from cosessiond.store.live import Live
+from cosessiond.store.sqlite import SqliteEngine
+from store.engines import EPOCH, batch, commit, expect, id_of, one, put
+
+
+def opened(directory: Path, *, was_used: bool = False) -> SqliteEngine:
+    return SqliteEngine.open(directory, window=Window(), new_epoch=lambda: EPOCH, was_used=was_used)
+
+
+def recorded(directory: Path, column: str) -> int:
+    with closing(sqlite3.connect(directory / "store.db")) as db:
+        (value,) = db.execute(f"SELECT {column} FROM meta").fetchone()  # noqa: S608 - of this file
+    return int(value)
+
+
+def test_the_position_counts_every_batch_also_those_that_changed_nothing(tmp_path: Path) -> None:
+    engine = opened(tmp_path)
+    for _ in range(3):
+        assert isinstance(one(engine, batch(put("a"), when=(expect("a", "version", 9),))), Conflicted)
+    commit(engine, put("a"))
+    engine.close()
+    assert recorded(tmp_path, "applied_position") == 4
+    assert recorded(tmp_path, "revision") == 1
+
+
+def test_the_epoch_is_in_the_database_file_from_the_first_moment(tmp_path: Path) -> None:
+    """So that whoever loses the log is behind in its epoch, and does not begin another one unnoticed."""
+    engine = opened(tmp_path)
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    (copy / "store.db").write_bytes((tmp_path / "store.db").read_bytes())
+    engine.close()
+    again = SqliteEngine.open(copy, window=Window(), new_epoch=lambda: "another", was_used=True)
+    assert again.position().epoch == EPOCH
+    again.close()
+
+
+def test_a_used_directory_without_a_position_is_no_new_store(tmp_path: Path) -> None:
+    opened(tmp_path).close()
+    with closing(sqlite3.connect(tmp_path / "store.db")) as db, db:
+        db.execute("DELETE FROM meta")
+    with pytest.raises(StoreBroken, match="position is gone"):
+        opened(tmp_path, was_used=True)
+
+
+def entry(key: str, revision: int) -> Entry:
+    return Entry(id_of(key), b"", 1, revision, revision, 0, "", 0, "", b"")
+
+
+class Counted(dict[EntryId, Entry]):
+    """Counts how many entries were looked at."""
+
+    looks = 0
+
+    def __getitem__(self, id: EntryId) -> Entry:
+        self.looks += 1
+        return super().__getitem__(id)
+
+    def values(self) -> Any:
+        return Newest(self)
+
+
+class Newest:
+    """The entries of a `Counted`, newest first."""
+
+    def __init__(self, entries: Counted) -> None:
+        self._entries = entries
+
+    def __reversed__(self) -> Iterator[Entry]:
+        for id in reversed(self._entries):
+            yield self._entries[id]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "bound"),
+    [("few/", 0), ("many/", 1_002), ("few/", 500), ("absent/", 0)],
+    ids=["a small prefix", "a late bound", "both", "nothing there"],
+)
+def test_a_range_compare_looks_at_few_entries_when_few_can_matter(prefix: str, bound: int) -> None:
+    entries = [entry(f"many/{number}", number + 1) for number in range(1_000)]
+    entries += [entry(f"few/{number}", 1_001 + number) for number in range(3)]
+    live = Live(entries)
+    live._entries = counted = Counted(live._entries)
+    newest_first = [each for each in entries if each.id[2].startswith(prefix) and each.mod_revision > bound]
+    expected = min(newest_first, key=lambda each: each.id, default=None)
+    assert live.first_newer(RangeCompare("context", "p", prefix, bound), hidden=()) == expected
+    assert counted.looks <= 7

@@ -1,0 +1,167 @@
+"""What the commit thread does between groups, taken step by step over a real database: upkeep is never put off for
+good, whoever is busy, and never spins when it can do nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cosessiond.store import commit
+from cosessiond.store.commit import CHECKPOINT_BYTES, OVERDUE_BYTES, ReadJob, Ticket, Worker
+from cosessiond.store.engine import Window
+from cosessiond.store.revisions import batch_bytes
+from cosessiond.store.sqlite import SqliteEngine
+from store.engines import EPOCH, batch, put
+
+VALUE = "x" * 200_000
+
+
+class Rig:
+    """A worker without a thread; whatever it delivers is counted."""
+
+    def __init__(self, engine: SqliteEngine) -> None:
+        self.engine = engine
+        self.worker = Worker(engine, self, self._deliver)  # type: ignore[arg-type]
+        self.groups: list[int] = []
+        self.read = 0
+        self.tended_times = 0
+        self.next: Callable[[], None] | None = None  # writes the next batch while a group is being committed
+
+    def _deliver(self, told: Callable[..., object], *arguments: Any) -> None:
+        told(*arguments)
+
+    def publish(self, tickets: list[Ticket], outcomes: list[Any]) -> None:
+        assert len(tickets) == len(outcomes)
+        self.groups.append(len(tickets))
+        if self.next is not None:
+            self.next()
+
+    def tended(self, position: Any) -> None:  # noqa: ARG002
+        self.tended_times += 1
+
+    def broken(self, error: Exception) -> None:
+        raise error
+
+    def write(self, key: str, value: Any = VALUE) -> None:
+        made = batch(put(key, value))
+        self.worker.take(Ticket(made, lambda _: None, batch_bytes(made)))
+
+    def look(self) -> None:
+        def count(_: object) -> None:
+            self.read += 1
+
+        self.worker.take(ReadJob(lambda engine: engine.position(), count))
+
+    def rest(self) -> int:
+        """Steps until there is nothing to do, at most 1,000."""
+        for steps in range(1_000):
+            if not self.worker.has_work:
+                return steps
+            self.worker.step()
+        raise AssertionError("the worker never rests")
+
+
+@pytest.fixture
+def make_rig(tmp_path: Path) -> Iterator[Callable[[Window], Rig]]:
+    opened: list[SqliteEngine] = []
+
+    def make(window: Window) -> Rig:
+        engine = SqliteEngine.open(tmp_path, window=window, new_epoch=lambda: EPOCH)
+        opened.append(engine)
+        return Rig(engine)
+
+    yield make
+    for engine in opened:
+        engine.close()
+
+
+@pytest.fixture
+def rig(make_rig: Callable[[Window], Rig]) -> Rig:
+    return make_rig(Window())
+
+
+def test_a_few_large_writes_leave_no_large_log_behind(rig: Rig) -> None:
+    """Each value is written three times, so twenty of them are more than a checkpoint's worth."""
+    for number in range(20):
+        rig.write(f"k{number}")
+        rig.rest()
+    assert rig.engine.unmoved_bytes < CHECKPOINT_BYTES
+
+
+def test_the_log_stays_bounded_while_writers_never_pause(rig: Rig) -> None:
+    rig.next = lambda: rig.write(f"k{len(rig.groups) % 7}")
+    rig.next()
+    largest = 0
+    for _ in range(200):
+        rig.worker.step()
+        largest = max(largest, rig.engine.unmoved_bytes)
+    assert CHECKPOINT_BYTES < largest < (OVERDUE_BYTES + 1) * CHECKPOINT_BYTES
+
+
+def test_nor_do_reads_without_end_put_upkeep_off(rig: Rig) -> None:
+    for number in range(60):
+        rig.write(f"k{number % 7}")
+        rig.look()
+        rig.look()
+        rig.look()
+        rig.worker.step()
+    assert rig.read > 30
+    assert rig.engine.unmoved_bytes < (OVERDUE_BYTES + 1) * CHECKPOINT_BYTES
+
+
+def test_upkeep_does_not_put_reads_off(rig: Rig) -> None:
+    for _ in range(3):
+        for number in range(20):
+            rig.write(f"k{number}")
+        rig.look()
+        rig.worker.step()
+        rig.worker.step()
+    assert rig.read >= 2
+
+
+def test_a_checkpoint_that_can_move_nothing_is_not_tried_for_ever(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a full disk: the log stays as it is."""
+    tried = []
+    monkeypatch.setattr(SqliteEngine, "move", lambda _: tried.append(1))
+    for number in range(20):
+        rig.write(f"k{number}")
+    rig.rest()
+    rig.rest()
+    assert len(tried) == 1
+    for number in range(20):
+        rig.write(f"k{number}")
+    rig.rest()
+    assert len(tried) == 2, "once more when as much again has gathered"
+
+
+def test_trimming_keeps_up_with_writers_that_never_pause(
+    make_rig: Callable[[Window], Rig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commit, "UPKEEP_EVERY", 4)
+    monkeypatch.setattr(commit, "TRIM_ROWS", 8)
+    rig = make_rig(Window(log_revisions=20, versions=2))
+    rig.next = lambda: rig.write(f"k{len(rig.groups) % 3}", 1)
+    rig.next()
+    kept = 0
+    for _ in range(600):
+        rig.worker.step()
+        position = rig.engine.position()
+        kept = max(kept, position.revision - position.compact_revision)
+    assert kept < 20 + 4 * commit.OVERDUE_BATCHES + 20
+    assert rig.tended_times > 20
+
+
+def test_a_group_is_bounded_by_bytes_and_by_count(rig: Rig) -> None:
+    for number in range(50):
+        rig.write(f"k{number}")
+    for number in range(600):
+        rig.write(f"small/{number}", number)
+    rig.rest()
+    sizes = rig.groups
+    assert sum(sizes) == 650
+    assert sizes[0] == commit.COMMIT_GROUP_BYTES_MAX // (len(VALUE) + 5)
+    assert max(sizes) == commit.COMMIT_GROUP_MAX
