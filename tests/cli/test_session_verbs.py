@@ -146,7 +146,7 @@ class HostileDaemon:
         "txn": {"succeeded": True, "txn_revision": 2, "written": [{**entry, "kind": HOSTILE}]},
         "status": {
             **dict.fromkeys(("version", "socket", "state_directory", "engine", "epoch", "read_only"), HOSTILE),
-            **dict.fromkeys(("pid", "compact_revision", "uptime_s", "entries", "live_bytes"), 1),
+            **dict.fromkeys(("pid", "compact_revision", "uptime_s", "entries", "live_bytes", "database_bytes"), 1),
             **dict.fromkeys(("sessions", "connections", "watches"), 1),
         },
         "ping": {"pid": 1, "version": HOSTILE, "epoch": HOSTILE},

@@ -340,6 +340,30 @@ def test_a_store_that_is_full_of_bytes_takes_deletes_and_no_more_than_its_limit(
         assert peer.reply("put", key="one more", value=1)
 
 
+def test_a_database_that_is_full_takes_deletes_and_says_what_to_do(home):
+    limit = 24 << 20
+    configure(home, database_bytes_max=limit)
+    with Daemon(home) as daemon, Pack(daemon.socket) as peer:
+        for number in range(200):
+            found = peer.call("put", key=f"k{number % 4}", value="x" * 250_000)
+            if found.kind == "error":
+                break
+        assert found.code == "store_full"
+        assert "log_window" in found.body["message"]
+        full = peer.reply("status")
+        assert limit <= full["database_bytes"] < limit + (24 << 20), "what one look at it may miss"
+        assert full["counters"]["limit.database_bytes"] == 1
+        assert peer.reply("delete", key="k1")["written"]
+        assert peer.reply("get", key="k2")["entry"]
+    configure(home, database_bytes_max=limit, log_window_revisions=5)
+    with Daemon(home) as daemon, Pack(daemon.socket) as peer:
+
+        def written() -> bool:
+            return peer.call("put", key="k0", value=1).kind == "reply"
+
+        eventually(written, "a smaller log window makes room")
+
+
 def test_lowered_limits_are_told_by_hello(home):
     configure(home, key_bytes_max=99, watches_max=2, frame_finish_s=1.5)
     with Daemon(home) as daemon, Pack(daemon.socket) as peer:

@@ -40,7 +40,7 @@ class Rig:
         if self.next is not None:
             self.next()
 
-    def tended(self, position: Any) -> None:  # noqa: ARG002
+    def tended(self, position: Any, stored_bytes: int) -> None:  # noqa: ARG002
         self.tended_times += 1
 
     def broken(self, error: Exception) -> None:

@@ -23,6 +23,7 @@ def run(given: Given) -> int:
         ("state", f"{status['state_directory']} ({status['engine']})"),
         ("revision", f"{status['revision']} (kept whole from {status['compact_revision']}, epoch {status['epoch']})"),
         ("entries", f"{status['entries']:,}, {render.size(status['live_bytes'])}"),
+        ("database", f"{render.size(status['database_bytes'])} with log and history"),
         ("sessions", f"{status['sessions']:,} alive"),
         ("clients", f"{count(status['connections'], 'connection')}, {count(status['watches'], 'watch')}"),
     )

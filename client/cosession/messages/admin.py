@@ -63,6 +63,7 @@ class StatusReply(Reply, frozen=True, kw_only=True):
     uptime_s: float
     entries: int
     live_bytes: int
+    database_bytes: int
     sessions: int
     connections: int
     watches: int

@@ -62,8 +62,8 @@ class Subscriber(Protocol):
         """One group is durable."""
         ...
 
-    def tended(self, position: Position) -> None:
-        """Upkeep moved the lower end of the log window."""
+    def tended(self, position: Position, stored_bytes: int) -> None:
+        """Upkeep was done: the lower end of the log window may have moved, and this much is in use."""
         ...
 
     def broken(self, error: StoreBroken) -> None:
@@ -166,13 +166,10 @@ class Worker:
         if self._engine.unmoved_bytes - self._unmovable_bytes >= CHECKPOINT_BYTES:
             self._engine.move()
             self._unmovable_bytes = self._engine.unmoved_bytes
-            return
-        self._trimming = self._engine.trim(TRIM_ROWS) > 0
-        if self._trimming:
-            self._since_upkeep = max(0, self._since_upkeep - TRIM_ROWS)
-            self._deliver(self._subscriber.tended, self._engine.position())
         else:
-            self._since_upkeep = 0
+            self._trimming = self._engine.trim(TRIM_ROWS) > 0
+            self._since_upkeep = max(0, self._since_upkeep - TRIM_ROWS) if self._trimming else 0
+        self._deliver(self._subscriber.tended, self._engine.position(), self._engine.stored_bytes)
 
 
 class CommitThread:

@@ -276,6 +276,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def stored_bytes(self) -> int:
+        """Bytes in use where the store is kept, its log and history included; 0 for one that is in memory."""
+        ...
+
+    @property
     def unmoved_bytes(self) -> int:
         """Bytes committed that the next start would have to read again, until `move`; cheap."""
         ...

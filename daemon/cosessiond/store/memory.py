@@ -287,6 +287,11 @@ class MemoryEngine:
         return sorted(found, key=lambda each: (each[1].batch.revision, each[0]))
 
     @property
+    def stored_bytes(self) -> int:
+        """See `Engine.stored_bytes`."""
+        return 0
+
+    @property
     def unmoved_bytes(self) -> int:
         """See `Engine.unmoved_bytes`. What is in memory is in its place."""
         return 0

@@ -75,6 +75,14 @@ def read_meta(db: sqlite3.Connection) -> Meta:
     return Meta(*row)
 
 
+def used_bytes(db: sqlite3.Connection) -> int:
+    """The pages in use, in bytes; what the WAL holds counts as if it were in the file."""
+    pages, free, page_bytes = (
+        db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
+    )
+    return int((pages - free) * page_bytes)
+
+
 def write_meta(db: sqlite3.Connection, meta: Meta) -> None:
     """Record the position in the current transaction."""
     db.execute(

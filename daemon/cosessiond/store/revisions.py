@@ -69,6 +69,7 @@ class Store:
         self.engine_name: Final = engine.name
         self.revision = position.revision
         self.compact_revision = position.compact_revision
+        self.database_bytes = engine.stored_bytes  # as of the last upkeep
         self.index = Index(engine.entries())
         self.listeners: list[Callable[[Committed], None]] = []
         self.flush: Callable[[], None] = lambda: None
@@ -184,6 +185,13 @@ class Store:
             return
         if batch.origin.operation.startswith("session."):
             return  # the end of a session must be recorded also when users have filled the store
+        if self.database_bytes >= self._limits.database_bytes_max:
+            self._metrics.hit("database_bytes")
+            raise CosessionError(
+                f"cannot write: the database holds {self._limits.database_bytes_max} bytes with its log and history; "
+                "lower limits.log_window_revisions, or raise limits.database_bytes_max to its default",
+                code="store_full",
+            )
         if self.index.live_bytes + self._queued_bytes >= self._limits.live_bytes_max:
             self._refuse_full("live_bytes", f"{self._limits.live_bytes_max} bytes of live data")
         if len(self.index) + self._queued >= self._limits.live_entries_max and any(
@@ -244,9 +252,11 @@ class Store:
             ticket.done(outcome)
         self.flush()
 
-    def tended(self, position: Position) -> None:
+    def tended(self, position: Position, stored_bytes: int) -> None:
         """See `commit.Subscriber`."""
         self.compact_revision = position.compact_revision
+        self.database_bytes = stored_bytes
+        self._metrics.level("database_bytes", stored_bytes, self._limits.database_bytes_max)
 
     def broken(self, error: StoreBroken) -> None:
         """See `commit.Subscriber`."""

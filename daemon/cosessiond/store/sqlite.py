@@ -242,6 +242,11 @@ class SqliteEngine:
         return dropped
 
     @property
+    def stored_bytes(self) -> int:
+        """See `Engine`: of the pages that are not free."""
+        return self._guard(reads.used_bytes)
+
+    @property
     def unmoved_bytes(self) -> int:
         """See `Engine`: the size of the WAL."""
         try:

@@ -65,6 +65,7 @@ def status(core: Core, _call: Call, _request: admin.Status) -> admin.StatusReply
         uptime_s=round(core.clock.monotonic() - me.started_s, 3),
         entries=len(store.index),
         live_bytes=store.index.live_bytes,
+        database_bytes=store.database_bytes,
         sessions=core.registry.live_count,
         connections=len(core.conversations),
         watches=len(core.watches),
