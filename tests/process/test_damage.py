@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import msgpack
 
 from process.starting import EXIT_IO, LOCK, poured, refusal, served_or_refused, serves, tree
 from rawclient import Ended, Pack, Peer
@@ -82,6 +83,9 @@ ROWS = {
     "a revision ahead of the log": "UPDATE meta SET revision = revision + 1",
     "the head of the chain": "UPDATE meta SET chain_hash = zeroblob(32)",
     "the state hash": "UPDATE meta SET state_hash = zeroblob(16)",
+    "the size of the log": "UPDATE meta SET log_bytes = log_bytes + 1",
+    "the count of request ids": "UPDATE meta SET request_count = 0",
+    "what is forgotten": "UPDATE meta SET forgotten_revision = 7",
     "the position is gone": "DELETE FROM meta",
 }
 
@@ -149,6 +153,21 @@ def test_a_kept_request_that_says_something_else_is_not_answered_as_an_outcome(h
         "UPDATE requests SET body = (SELECT body FROM requests WHERE request_id = 'r5') WHERE request_id = 'r3'",
     )
     with_request(home_with_data, 3)
+
+
+def test_one_field_of_a_kept_request_is_noticed(home_with_data: Path) -> None:
+    """The body is that of this request, with another version in it."""
+    with closing(sqlite3.connect(store(home_with_data))) as db:
+        (body,) = db.execute("SELECT body FROM requests WHERE request_id = 'r3'").fetchone()
+    succeeded, time_ms, origin, (change,) = msgpack.decode(body)
+    change[3] += 1
+    body = msgpack.encode((succeeded, time_ms, origin, [change]))
+    flip(home_with_data, "UPDATE requests SET body = ? WHERE request_id = 'r3'", body)
+    with served_or_refused(home_with_data) as daemon:
+        assert daemon is not None, "it is not read at the start"
+        with Pack(daemon.socket, timeout_s=5) as peer, pytest.raises(Ended):
+            peer.call("put", key="k3", value=f"{MARK} 3", request_id="r3")
+        assert daemon.wait() == EXIT_IO
 
 
 def with_request(home: Path, number: int) -> None:

@@ -13,35 +13,8 @@ from typing import Any, Final
 from msgspec import Struct, msgpack, structs
 
 from cosessiond.store.engine import Applied, Committed, Entry, EntryId, Origin, Page, StoreBroken, VersionRow
-from cosessiond.store.hash import chain_hash, row_hash, version_hash
+from cosessiond.store.hash import chain_hash, record_hash, row_hash, version_hash
 from cosessiond.store.keys import end_of
-
-_decode_body = msgpack.Decoder(tuple[bool, int, Origin, tuple[Applied, ...]]).decode
-_decode_origin = msgpack.Decoder(Origin).decode
-
-_ENTRIES: Final = (
-    "SELECT space, project, key, version, create_revision, mod_revision, time_ms, session, ttl_ms, owner, hash, value"
-    " FROM entries ORDER BY space, project, key"
-)
-_VERSIONS_OF: Final = (
-    "SELECT space, project, key, mod_revision, kind, version, create_revision, time_ms, origin, ttl_ms, owner, hash,"
-    " value FROM versions WHERE space = ? AND project = ? AND key = ?"
-)
-_VERSION_AT: Final = _VERSIONS_OF + " AND mod_revision <= ? ORDER BY mod_revision DESC LIMIT 1"
-_VERSION_OF: Final = _VERSIONS_OF + " AND mod_revision = ?"
-_NEWER_THAN: Final = (
-    "SELECT mod_revision FROM versions WHERE space = ? AND project = ? AND key = ? AND mod_revision > ?"
-    " ORDER BY mod_revision LIMIT ?"
-)
-_VERSIONS_SHOWN: Final = (
-    "SELECT * FROM (" + _VERSIONS_OF + " ORDER BY mod_revision DESC LIMIT ?) WHERE ? <= 0 OR mod_revision < ? LIMIT ?"  # noqa: S608  # of constants
-)
-
-
-_NEWEST_KEYS: Final = (
-    "SELECT key, max(mod_revision) FROM versions WHERE space = ? AND project = ? AND key >= ? AND (? = '' OR key < ?)"
-    " AND key > ? AND mod_revision <= ? GROUP BY key ORDER BY key LIMIT ?"
-)
 
 
 class Meta(Struct):
@@ -64,15 +37,47 @@ class Meta(Struct):
         return structs.replace(self)
 
 
+_decode_body = msgpack.Decoder(tuple[bool, int, Origin, tuple[Applied, ...]]).decode
+_decode_origin = msgpack.Decoder(Origin).decode
+
+_META: Final = Meta.__struct_fields__
+_PUT_META: Final = f"INSERT OR REPLACE INTO meta (id, {', '.join(_META)}, hash) VALUES (?{', ?' * (len(_META) + 1)})"  # noqa: S608  # of constants
+_ENTRIES: Final = (
+    "SELECT space, project, key, version, create_revision, mod_revision, time_ms, session, ttl_ms, owner, hash, value"
+    " FROM entries ORDER BY space, project, key"
+)
+_VERSIONS_OF: Final = (
+    "SELECT space, project, key, mod_revision, kind, version, create_revision, time_ms, origin, ttl_ms, owner, hash,"
+    " value FROM versions WHERE space = ? AND project = ? AND key = ?"
+)
+_VERSION_AT: Final = _VERSIONS_OF + " AND mod_revision <= ? ORDER BY mod_revision DESC LIMIT 1"
+_VERSION_OF: Final = _VERSIONS_OF + " AND mod_revision = ?"
+_REQUEST: Final = "SELECT revision, request_id, request_hash, time_ms, body, hash FROM requests WHERE request_id = ?"
+_REQUESTS_AFTER: Final = "SELECT revision, time_ms FROM requests WHERE revision > ? ORDER BY revision LIMIT ?"
+_NEWER_THAN: Final = (
+    "SELECT mod_revision FROM versions WHERE space = ? AND project = ? AND key = ? AND mod_revision > ?"
+    " ORDER BY mod_revision LIMIT ?"
+)
+_VERSIONS_SHOWN: Final = (
+    "SELECT * FROM (" + _VERSIONS_OF + " ORDER BY mod_revision DESC LIMIT ?) WHERE ? <= 0 OR mod_revision < ? LIMIT ?"  # noqa: S608  # of constants
+)
+
+
+_NEWEST_KEYS: Final = (
+    "SELECT key, max(mod_revision) FROM versions WHERE space = ? AND project = ? AND key >= ? AND (? = '' OR key < ?)"
+    " AND key > ? AND mod_revision <= ? GROUP BY key ORDER BY key LIMIT ?"
+)
+
+
 def read_meta(db: sqlite3.Connection) -> Meta:
     """The recorded position."""
-    row = db.execute(
-        "SELECT epoch, revision, applied_revision, applied_position, compact_revision, anchor_hash, chain_hash,"
-        " state_hash, log_bytes, request_count, forgotten_revision FROM meta"
-    ).fetchone()
+    row = db.execute(f"SELECT {', '.join(_META)}, hash FROM meta").fetchone()  # noqa: S608  # of constants
     if row is None:
         raise StoreBroken("cannot read the store: its position is missing")
-    return Meta(*row)
+    *fields, digest = row
+    if record_hash(*fields) != digest:
+        raise StoreBroken("cannot trust the store: the record of its position does not match its hash")
+    return Meta(*fields)
 
 
 def used_bytes(db: sqlite3.Connection) -> int:
@@ -84,23 +89,9 @@ def used_bytes(db: sqlite3.Connection) -> int:
 
 
 def write_meta(db: sqlite3.Connection, meta: Meta) -> None:
-    """Record the position in the current transaction."""
-    db.execute(
-        "UPDATE meta SET revision = ?, applied_revision = ?, applied_position = ?, compact_revision = ?,"
-        " anchor_hash = ?, chain_hash = ?, state_hash = ?, log_bytes = ?, request_count = ?, forgotten_revision = ?",
-        (
-            meta.revision,
-            meta.applied_revision,
-            meta.applied_position,
-            meta.compact_revision,
-            meta.anchor_hash,
-            meta.chain_hash,
-            meta.state_hash,
-            meta.log_bytes,
-            meta.request_count,
-            meta.forgotten_revision,
-        ),
-    )
+    """Record the position in the current transaction, as the one row there is."""
+    fields = structs.astuple(meta)
+    db.execute(_PUT_META, (1, *fields, record_hash(*fields)))
 
 
 def entries(db: sqlite3.Connection) -> Iterator[Entry]:
@@ -131,6 +122,23 @@ def decode_body(revision: int, body: bytes) -> Committed:
     """A log or request body as the outcome it records."""
     succeeded, time_ms, origin, applied = _decode_body(body)
     return Committed(revision, succeeded, time_ms, origin, applied)
+
+
+def request(db: sqlite3.Connection, request_id: str) -> Committed | None:
+    """The outcome kept under a request id, without the values of its changes."""
+    row = db.execute(_REQUEST, (request_id,)).fetchone()
+    if row is None:
+        return None
+    *fields, digest = row
+    if record_hash(*fields) != digest:
+        raise StoreBroken(f"cannot trust the store: the outcome of request {request_id!r} does not match its hash")
+    revision, _, _, _, body = fields
+    return decode_body(revision, body)
+
+
+def requests_after(db: sqlite3.Connection, revision: int, rows_max: int) -> list[tuple[int, int]]:
+    """(revision, time_ms) of the oldest kept request ids above `revision`."""
+    return db.execute(_REQUESTS_AFTER, (revision, rows_max)).fetchall()
 
 
 def changes(db: sqlite3.Connection, after: int, rows_max: int, bytes_max: int) -> list[Committed]:

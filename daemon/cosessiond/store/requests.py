@@ -13,8 +13,8 @@ import sqlite3
 from collections import deque
 from typing import Final
 
+from cosessiond.store import reads
 from cosessiond.store.engine import Window
-from cosessiond.store.reads import Meta
 
 FORGOTTEN_PER_COMMIT: Final = 2
 #: Oldest ids read ahead at a time.
@@ -30,7 +30,7 @@ class RequestIds:
         self._oldest: deque[tuple[int, int]] = deque()  # (revision, time_ms), in the table
         self._fresh: deque[tuple[int, int]] = deque()  # the same, of this group
 
-    def committed(self, meta: Meta, revision: int, time_ms: int, *, with_id: bool) -> None:
+    def committed(self, meta: reads.Meta, revision: int, time_ms: int, *, with_id: bool) -> None:
         """A batch of the group has changed something: keep its id, if it has one, and forget what is over."""
         if with_id:
             meta.request_count += 1
@@ -55,12 +55,7 @@ class RequestIds:
         self._fresh.clear()
         self._oldest.clear()
 
-    def _front(self, meta: Meta) -> deque[tuple[int, int]]:
+    def _front(self, meta: reads.Meta) -> deque[tuple[int, int]]:
         if not self._oldest and meta.request_count > len(self._fresh):
-            self._oldest.extend(
-                self._db.execute(
-                    "SELECT revision, time_ms FROM requests WHERE revision > ? ORDER BY revision LIMIT ?",
-                    (meta.forgotten_revision, _AHEAD),
-                )
-            )
+            self._oldest.extend(reads.requests_after(self._db, meta.forgotten_revision, _AHEAD))
         return self._oldest or self._fresh

@@ -150,17 +150,10 @@ class SqliteEngine:
             if own.revision <= meta.forgotten_revision:
                 return None
             return Committed(own.revision, own.succeeded, own.time_ms, own.origin, own.changes, True)
-        row = self._db.execute(
-            "SELECT revision, request_hash, body FROM requests WHERE request_id = ?", (request_id,)
-        ).fetchone()
-        if row is None:
+        outcome = reads.request(self._db, request_id)
+        if outcome is None or outcome.revision <= meta.forgotten_revision:
             return None
-        revision, request_hash, body = row
-        if revision <= meta.forgotten_revision:
-            return None
-        outcome = reads.decode_body(revision, body)
-        if (outcome.origin.request_id, outcome.origin.request_hash) != (request_id, request_hash):
-            raise StoreBroken(f"cannot trust the store: the outcome kept for request {request_id!r} is of another one")
+        revision = outcome.revision
         changes = tuple(
             reads.with_value(
                 self._db,
@@ -297,10 +290,7 @@ def _begin(db: sqlite3.Connection, path: Path, new_epoch: Callable[[], str], *, 
         return
     if was_used or db.execute("SELECT EXISTS (SELECT 1 FROM log) OR EXISTS (SELECT 1 FROM entries)").fetchone()[0]:
         raise StoreBroken(f"cannot trust {path}: it was used, and the record of its position is gone")
-    db.execute(
-        "INSERT INTO meta VALUES (1, ?, 0, 0, 0, 1, ?, ?, ?, 0, 0, 0)",
-        (new_epoch(), ZERO_CHAIN, ZERO_CHAIN, ZERO_STATE),
-    )
+    reads.write_meta(db, reads.Meta(new_epoch(), 0, 0, 0, 1, ZERO_CHAIN, ZERO_CHAIN, ZERO_STATE, 0, 0, 0))
     # Into the database file at once: who loses the WAL later is still in this epoch, behind what its clients have seen,
     # and not a store begun anew.
     schema.checkpoint(db)

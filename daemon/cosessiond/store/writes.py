@@ -12,7 +12,7 @@ from msgspec import msgpack
 
 from cosessiond.store import reads
 from cosessiond.store.engine import Applied, Committed, Entry, EntryId, RangeCompare
-from cosessiond.store.hash import row_hash, state_add, state_remove, version_hash
+from cosessiond.store.hash import record_hash, row_hash, state_add, state_remove, version_hash
 from cosessiond.store.live import Live
 
 _encode = msgpack.Encoder().encode
@@ -28,7 +28,8 @@ _PUT_VERSION: Final = (
     " origin, ttl_ms, owner, hash, value) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _PUT_REQUEST: Final = (
-    "INSERT OR REPLACE INTO requests (revision, request_id, request_hash, time_ms, body) VALUES (?, ?, ?, ?, ?)"
+    "INSERT OR REPLACE INTO requests (revision, request_id, request_hash, time_ms, body, hash)"
+    " VALUES (?, ?, ?, ?, ?, ?)"
 )
 
 
@@ -91,7 +92,8 @@ class Group:
         if origin.request_id:
             bare = [reads.without_value(change) for change in outcome.changes]
             body = _encode((outcome.succeeded, outcome.time_ms, origin, bare))
-            self._requests.append((outcome.revision, origin.request_id, origin.request_hash, outcome.time_ms, body))
+            row = (outcome.revision, origin.request_id, origin.request_hash, outcome.time_ms, body)
+            self._requests.append((*row, record_hash(*row)))
 
     def write_log(self, db: sqlite3.Connection) -> None:
         """The commit records."""

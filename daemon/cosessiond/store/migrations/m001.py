@@ -23,7 +23,8 @@ _TABLES = (
         state_hash BLOB NOT NULL,
         log_bytes INTEGER NOT NULL,
         request_count INTEGER NOT NULL,
-        forgotten_revision INTEGER NOT NULL
+        forgotten_revision INTEGER NOT NULL,
+        hash BLOB NOT NULL
     )""",
     # `hash` is the chain up to and with this batch; `body` MessagePack of (succeeded, time_ms, origin, changes).
     """CREATE TABLE log (
@@ -50,7 +51,8 @@ _TABLES = (
         request_id TEXT NOT NULL UNIQUE,
         request_hash BLOB NOT NULL,
         time_ms INTEGER NOT NULL,
-        body BLOB NOT NULL
+        body BLOB NOT NULL,
+        hash BLOB NOT NULL
     )""",
 )
 
