@@ -20,7 +20,7 @@ from cosession import paths
 from cosession._version import __version__
 from cosession.config import Config
 from cosession.errors import CosessionError
-from cosession.messages.limits import Limits
+from cosession.messages.limits import REQUEST_IDS_KEPT_MIN, Limits
 from cosessiond.clock import LoopTimers, SystemClock, SystemEntropy, pause, ulid
 from cosessiond.metrics import Metrics
 from cosessiond.process.directories import private_directory, refuse_network_file_system
@@ -127,6 +127,7 @@ def _open_engine(state: Path, limits: Limits, new_epoch: Callable[[], str]) -> I
         log_bytes=limits.log_window_bytes,
         request_ids=limits.request_ids_max,
         request_id_ms=limits.request_id_s * 1000,
+        request_ids_min=REQUEST_IDS_KEPT_MIN,
     )
     # The secret is made once the first store stands: where it is, an empty database has lost what it held.
     engine = SqliteEngine.open(state, window=window, new_epoch=new_epoch, was_used=os.path.lexists(state / SECRET))

@@ -364,6 +364,25 @@ def test_a_database_that_is_full_takes_deletes_and_says_what_to_do(home):
         eventually(written, "a smaller log window makes room")
 
 
+def test_a_repeat_is_answered_whatever_the_limits_have_become(home):
+    """The first attempt was committed; to refuse its repeat would say that it had no effect."""
+    sent = {"key": "k" * 300, "value": "x" * 5_000, "request_id": "r1"}
+    with Daemon(home) as daemon, Pack(daemon.socket) as peer:
+        first = peer.reply("put", **sent)["written"]
+        merged = peer.reply("merge", key="m" * 300, patch={"x": "y" * 5_000}, request_id="r2")["written"]
+        peer.reply("delete", key="k" * 300, request_id="r3")
+    configure(home, value_bytes_max=1_000, key_bytes_max=100)
+    with Daemon(home) as daemon, Pack(daemon.socket) as peer:
+        assert peer.code("put", key="k" * 300, value="x" * 5_000) == "too_large"
+        assert peer.code("put", **{**sent, "request_id": "r9"}) == "too_large"
+        again = peer.reply("put", **sent)
+        assert (again["repeated"], again["written"]) == (True, first)
+        again = peer.reply("merge", key="m" * 300, patch={"x": "y" * 5_000}, request_id="r2")
+        assert (again["repeated"], again["written"]) == (True, merged)
+        assert peer.reply("delete", key="k" * 300, request_id="r3")["repeated"]
+        assert peer.code("put", key="other", value=1, request_id="r1") == "request_id_reused"
+
+
 def test_lowered_limits_are_told_by_hello(home):
     configure(home, key_bytes_max=99, watches_max=2, frame_finish_s=1.5)
     with Daemon(home) as daemon, Pack(daemon.socket) as peer:

@@ -13,6 +13,7 @@ from msgspec import msgpack
 
 from cosessiond.store import hash
 from cosessiond.store.engine import (
+    BATCH_VALUES_BYTES_MAX,
     VALUE_BYTES_MAX,
     Applied,
     Batch,
@@ -402,6 +403,27 @@ def test_holding_compares_never_write_otherwise(engine: Engine) -> None:
 def test_compares_are_evaluated_against_what_earlier_batches_left(engine: Engine) -> None:
     outcome = commit(engine, put("a"), put("b"), when=(expect("a", "version", 0), nothing_newer("", 0)))
     assert outcome.succeeded
+
+
+def test_what_a_batch_leaves_behind_is_bounded_as_a_whole(engine: Engine) -> None:
+    """A few small patches make a batch of many large values; whoever watches has to take it in one piece."""
+    large = "x" * 250_000
+    for key in "abcd":
+        commit(engine, put(key, {"large": large}))
+    before = engine.position()
+    outcome = one(engine, batch(*(merge(key, {"small": 1}) for key in "abcd")))
+    assert isinstance(outcome, Refused)
+    assert outcome.code == "too_large"
+    assert engine.position() == before
+    assert len(commit(engine, *(merge(key, {"small": 1}) for key in "abc")).changes) == 3
+    assert isinstance(one(engine, batch(*(put(key, large) for key in "abcd"))), Refused)
+
+
+def test_that_bound_is_960_kib_to_the_byte(engine: Engine) -> None:
+    fits = [put(key, "x" * (240 * 1024 - 5)) for key in "abcd"]  # 5: the header of a long string
+    assert sum(len(write.value) for write in fits) == BATCH_VALUES_BYTES_MAX
+    assert commit(engine, *fits).revision == 1
+    assert isinstance(one(engine, batch(*fits[:3], put("e", "x" * (240 * 1024 - 4)))), Refused)
 
 
 # ---------------------------------------------------------------------------------------------------------- hashes

@@ -169,6 +169,16 @@ def test_the_age_of_a_request_id_is_measured_at_the_newest_commit(place: Place) 
     assert [is_kept(engine, "r1"), is_kept(engine, "r2")] == [False, True]
 
 
+def test_a_step_of_the_wall_clock_forgets_none_of_the_newest(place: Place) -> None:
+    engine = place.open(Window(request_id_ms=100, request_ids_min=2))
+    for request in ("r1", "r2", "r3"):
+        commit(engine, put("a"), request=request, time_ms=1_000)
+    for _ in range(3):
+        commit(engine, put("a"), time_ms=90_000_000)
+        assert [is_kept(engine, request) for request in ("r1", "r2", "r3")] == [False, True, True]
+        engine = place.reopen()
+
+
 def test_a_commit_forgets_at_most_its_two_oldest_request_ids(place: Place) -> None:
     engine = place.open(Window(request_id_ms=100))
     requests = [f"r{number}" for number in range(5)]

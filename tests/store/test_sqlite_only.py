@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from cosessiond.store.engine import Conflicted, Entry, EntryId, RangeCompare, StoreBroken, Window
+from cosessiond.store.engine import Committed, Conflicted, Entry, EntryId, RangeCompare, StoreBroken, Window
 from cosessiond.store.live import Live
 from cosessiond.store.sqlite import SqliteEngine
 from store.engines import EPOCH, batch, commit, expect, id_of, one, put
@@ -54,6 +55,27 @@ def test_a_used_directory_without_a_position_is_no_new_store(tmp_path: Path) -> 
         db.execute("DELETE FROM meta")
     with pytest.raises(StoreBroken, match="position is gone"):
         opened(tmp_path, was_used=True)
+
+
+def test_a_full_disk_refuses_the_group_and_denies_nothing_that_was_committed(tmp_path: Path) -> None:
+    """The limit on pages makes SQLite say what it says on a full disk."""
+    engine = opened(tmp_path)
+    first = batch(put("a"), request="r1")
+    done = one(engine, first)
+    assert isinstance(done, Committed)
+    (pages,) = engine._db.execute("PRAGMA page_count").fetchone()
+    engine._db.execute(f"PRAGMA max_page_count = {pages}")
+    fresh = batch(put("b"), request="r2")
+    large = batch(put("large", "x" * 200_000))
+    outcomes = engine.apply([first, fresh, fresh, large, batch(put("c"), when=(expect("b", "version", 1),))])
+    assert [getattr(outcome, "code", "") for outcome in outcomes] == ["", *["disk_full"] * 4]
+    assert outcomes[0] == replace(done, repeated=True)
+    assert engine.position().revision == done.revision
+    engine._db.execute("PRAGMA max_page_count = 1000000")
+    again = one(engine, fresh)
+    assert isinstance(again, Committed)
+    assert not again.repeated
+    engine.close()
 
 
 def entry(key: str, revision: int) -> Entry:

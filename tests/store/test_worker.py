@@ -13,7 +13,6 @@ import pytest
 from cosessiond.store import commit
 from cosessiond.store.commit import CHECKPOINT_BYTES, OVERDUE_BYTES, ReadJob, Ticket, Worker
 from cosessiond.store.engine import Window
-from cosessiond.store.revisions import batch_bytes
 from cosessiond.store.sqlite import SqliteEngine
 from store.engines import EPOCH, batch, put
 
@@ -47,8 +46,8 @@ class Rig:
         raise error
 
     def write(self, key: str, value: Any = VALUE) -> None:
-        made = batch(put(key, value))
-        self.worker.take(Ticket(made, lambda _: None, batch_bytes(made)))
+        write = put(key, value)
+        self.worker.take(Ticket(batch(write), lambda _: None, len(write.value)))
 
     def look(self) -> None:
         def count(_: object) -> None:

@@ -12,6 +12,7 @@ from msgspec import msgpack
 
 from cosession.messages.limits import VALUE_DEPTH_MAX
 from cosessiond.store.engine import (
+    BATCH_VALUES_BYTES_MAX,
     VALUE_BYTES_MAX,
     Applied,
     Batch,
@@ -72,6 +73,14 @@ def evaluate(batch: Batch, view: View, revision: int) -> Evaluated | Committed |
             return Refused(revision, "too_large", found)
         changes.append(found[0])
         entries.append((write.id, found[1]))
+    size = sum(len(change.value) for change in changes)
+    if size > BATCH_VALUES_BYTES_MAX:
+        return Refused(
+            revision,
+            "too_large",
+            f"cannot write: the values would have {size} bytes together, the limit is {BATCH_VALUES_BYTES_MAX}; "
+            "use several transactions",
+        )
     if not changes:
         return Committed(revision, succeeded, batch.time_ms, batch.origin, ())
     return Evaluated(Committed(own, succeeded, batch.time_ms, batch.origin, tuple(changes)), entries)

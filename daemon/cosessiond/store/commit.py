@@ -39,7 +39,7 @@ class Ticket(Struct, frozen=True, gc=False):
 
     batch: Batch
     done: Done
-    size: int  # bytes, as `revisions.batch_bytes` counts
+    size: int  # about what it will leave behind, in bytes
 
 
 class ReadJob(Struct, frozen=True, gc=False):

@@ -19,6 +19,9 @@ from msgspec import Struct
 BATCH_FORMAT: Final = 1
 #: The largest value a write may leave behind, in bytes of MessagePack; part of format 1, so no configuration.
 VALUE_BYTES_MAX: Final = 256 * 1024
+#: The most that the values a batch leaves behind may have together, in bytes; part of format 1, so that every batch
+#: can be sent to a watcher whole.
+BATCH_VALUES_BYTES_MAX: Final = 960 * 1024
 
 #: Where an entry lives: (space, project, key).
 EntryId = tuple[str, str, str]
@@ -77,7 +80,8 @@ class Delete(Struct, frozen=True, array_like=True, tag="delete", gc=False):
 
 class Merge(Struct, frozen=True, array_like=True, tag="merge", gc=False):
     """JSON Merge Patch, RFC 7396: `patch` applied to the entry's value (absent: to an empty object when the patch is
-    an object). Keeps `ttl_ms` and `owner` of the entry. A result over VALUE_BYTES_MAX refuses the whole batch.
+    an object). Keeps `ttl_ms` and `owner` of the entry. A result over VALUE_BYTES_MAX refuses the whole batch, and
+    so do results of over BATCH_VALUES_BYTES_MAX together.
     """
 
     id: EntryId
@@ -204,13 +208,17 @@ class Page(Struct, frozen=True, gc=False):
 
 
 class Window(Struct, frozen=True, gc=False):
-    """How much an engine keeps: batches in the log window, versions per entry, request ids."""
+    """How much an engine keeps: batches in the log window, versions per entry, request ids.
+
+    The newest `request_ids_min` ids are kept whatever their age: one step of the wall clock must not forget them.
+    """
 
     log_revisions: int = 100_000
     log_bytes: int = 256 * 1024 * 1024
     versions: int = 50
     request_ids: int = 1_000_000
     request_id_ms: int = 24 * 3600 * 1000
+    request_ids_min: int = 0
 
 
 class BelowWindow(Exception):
@@ -239,7 +247,8 @@ class Engine(Protocol):
 
         A batch whose origin has a request id that is already kept does nothing: same request hash gives the original
         outcome with `repeated`, another hash gives Refused(request_id_reused). Only outcomes that changed something
-        are kept. When the disk is full every batch of the group is Refused(disk_full) and nothing is written.
+        are kept. When the disk is full nothing of the group is written, and every batch of it is Refused(disk_full),
+        except the repeats of what was committed before.
         Raises StoreBroken when the outcome cannot be known.
         """
         ...

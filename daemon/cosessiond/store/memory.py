@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from cosessiond.store import hash
 from cosessiond.store.engine import (
     BATCH_FORMAT,
+    BATCH_VALUES_BYTES_MAX,
     VALUE_BYTES_MAX,
     Applied,
     Batch,
@@ -126,6 +127,9 @@ class MemoryEngine:
         except _TooLarge as error:
             return Refused(self._revision, "too_large", str(error))
         changes = tuple(change for change in made if change is not None)
+        if (size := sum(len(change.value) for change in changes)) > BATCH_VALUES_BYTES_MAX:
+            why = f"its values would have {size} bytes together, the limit is {BATCH_VALUES_BYTES_MAX}"
+            return Refused(self._revision, "too_large", f"cannot write: {why}; do: use several transactions")
         revision = self._revision + 1 if changes else self._revision
         committed = Committed(revision, conflict is None, batch.time_ms, batch.origin, changes)
         if changes:
@@ -200,11 +204,13 @@ class MemoryEngine:
 
     def _forget_requests(self, now_ms: int) -> None:
         # Each commit forgets at most its two oldest ids, while they are beyond Window.request_ids or, at the time of
-        # this batch, Window.request_id_ms. So what is kept depends on the batches alone, never on when somebody
-        # trimmed; it shrinks, since a commit adds one at most; and no commit pays for a day's worth of ids at once.
+        # this batch, Window.request_id_ms; but the newest Window.request_ids_min stay, whatever the time. So what is
+        # kept depends on the batches alone, never on when somebody trimmed; it shrinks, since a commit adds one at
+        # most; and no commit pays for a day's worth of ids at once.
         for id, kept in list(self._requests.items())[:2]:
             surplus = len(self._requests) > self._window.request_ids
-            if not surplus and now_ms - kept.time_ms <= self._window.request_id_ms:
+            old = now_ms - kept.time_ms > self._window.request_id_ms
+            if not surplus and not (old and len(self._requests) > self._window.request_ids_min):
                 break
             del self._requests[id]
 

@@ -1,8 +1,9 @@
 """Which request ids are kept: for how long an outcome answers its own repetition (P2).
 
 Each commit forgets at most its two oldest ids, while there are more than `Window.request_ids` or, by the time of the
-batch, they are older than `Window.request_id_ms`. So what is kept depends on the batches alone and never on when
-somebody trimmed; it shrinks, since a commit adds one at most; and no commit pays for a day's worth of ids at once.
+batch, they are older than `Window.request_id_ms` and more than `Window.request_ids_min`. So what is kept depends on the
+batches alone and never on when somebody trimmed; it shrinks, since a commit adds one at most; and no commit pays for a
+day's worth of ids at once. The minimum is there because the time of a batch is the wall clock's, which may jump.
 
 Rule: ids are forgotten in the order of their revisions, so one number says it all: `meta.forgotten_revision`.
 """
@@ -40,11 +41,16 @@ class RequestIds:
             if not source:
                 return
             oldest, kept_ms = source[0]
-            if meta.request_count <= self._window.request_ids and time_ms - kept_ms <= self._window.request_id_ms:
+            if not self._is_over(meta.request_count, time_ms - kept_ms):
                 return
             source.popleft()
             meta.request_count -= 1
             meta.forgotten_revision = oldest
+
+    def _is_over(self, kept: int, age_ms: int) -> bool:
+        """Whether the oldest of `kept` ids goes."""
+        window = self._window
+        return kept > window.request_ids or (age_ms > window.request_id_ms and kept > window.request_ids_min)
 
     def written(self) -> None:
         """The group is in the table."""

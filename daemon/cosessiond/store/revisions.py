@@ -138,7 +138,7 @@ class Store:
         if self._queued >= COMMIT_QUEUE_MAX:
             self._metrics.hit("commit_queue")
             raise Overloaded(f"cannot write: {COMMIT_QUEUE_MAX} batches wait to be committed; try again in a moment")
-        size = batch_bytes(batch)
+        size = self._batch_bytes(batch)
         if self._queued_bytes + size > COMMIT_QUEUE_BYTES_MAX:
             self._metrics.hit("commit_queue_bytes")
             raise Overloaded(
@@ -198,6 +198,17 @@ class Store:
             self.index.get(write.id) is None for write in (*batch.then, *batch.otherwise)
         ):
             self._refuse_full("live_entries", f"{self._limits.live_entries_max} entries")
+
+    def _batch_bytes(self, batch: Batch) -> int:
+        """What a batch counts for while it waits, in bytes: about the values that it will leave behind."""
+        size = 0
+        for write in (*batch.then, *batch.otherwise):
+            if isinstance(write, Put):
+                size += len(write.value)
+            elif isinstance(write, Merge):
+                before = self.index.get(write.id)
+                size += len(write.patch) + (len(before.value) if before else 0)
+        return size
 
     def _refuse_full(self, name: str, limit: str) -> None:
         self._metrics.hit(name)
@@ -272,14 +283,6 @@ class Store:
                 self.index.remove(change.id)
         for listener in self.listeners:
             listener(outcome)
-
-
-def batch_bytes(batch: Batch) -> int:
-    """What a batch counts for while it waits, in bytes: its values and patches."""
-    return sum(
-        len(write.value) if isinstance(write, Put) else len(write.patch) if isinstance(write, Merge) else 0
-        for write in (*batch.then, *batch.otherwise)
-    )
 
 
 def _entry(change: Applied, outcome: Committed) -> Entry:

@@ -98,8 +98,9 @@ class SqliteEngine:
         """See `Engine`."""
         group = Group(self._live)
         meta = self._meta.copy()
+        outcomes: list[Outcome] = []
         try:
-            outcomes = [self._apply_one(batch, group, meta) for batch in batches]
+            outcomes += [self._apply_one(batch, group, meta) for batch in batches]
             if group.log:
                 self._write(group, meta)
         except DecodeError as error:
@@ -108,15 +109,23 @@ class SqliteEngine:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_FULL:
                 raise StoreBroken(f"cannot commit: {error}") from error
             self._roll_back()
-            revision = self._meta.revision
-            full = Refused(
-                revision, "disk_full", "cannot write: the disk is full; free space, writing resumes by itself"
-            )
-            return [full] * len(batches)
+            return self._refuse_full(batches, outcomes)
         self._meta = meta  # also when nothing changed: the next group that writes records the position
         self._requests.written()
         self._live.adopt(group.entries)
         return outcomes
+
+    def _refuse_full(self, batches: Sequence[Batch], outcomes: list[Outcome]) -> list[Outcome]:
+        """Nothing of the group was written. What had been committed before it is still so answered."""
+        revision = self._meta.revision
+        full = Refused(revision, "disk_full", "cannot write: the disk is full; free space, writing resumes by itself")
+        if len(outcomes) < len(batches):
+            return [full] * len(batches)
+
+        def stands(outcome: Outcome) -> bool:
+            return isinstance(outcome, Committed) and outcome.repeated and outcome.revision <= revision
+
+        return [outcome if stands(outcome) else full for outcome in outcomes]
 
     def _apply_one(self, batch: Batch, group: Group, meta: reads.Meta) -> Outcome:
         meta.applied_position += 1

@@ -37,8 +37,6 @@ from cosessiond.store.watch import public_entry
 
 #: A batch and how many of its first compares are the daemon's own guards, whose failure means: decide again.
 Decided = tuple[Batch, int]
-#: Refusals that depend on what stands now: sessions that have ended, limits that are reached.
-STATEFUL: Final = frozenset({"session_ended", "not_allowed", "not_found", "overloaded", "store_full"})
 #: Entries of the past that one slice of the store's thread looks up.
 READ_ROWS: Final = 256
 
@@ -107,9 +105,9 @@ def _range_at(core: Core, call: Call, request: messages.Range, revision: int) ->
 
 def put(core: Core, call: Call, request: messages.Put) -> None:
     """One entry written."""
-    id = admission.writable(core, request.space, request.project, request.key)
 
     def decide() -> Decided:
+        id = admission.writable(core, request.space, request.project, request.key)
         origin = admission.origin(core, call, request)
         write, guards = admission.put(
             core, id, bytes(request.value), ttl_s=request.ttl_s, ephemeral=request.ephemeral, session=origin.session
@@ -126,8 +124,11 @@ def put(core: Core, call: Call, request: messages.Put) -> None:
 
 def delete(core: Core, call: Call, request: messages.Delete) -> None:
     """One entry deleted; an absent one stays absent."""
-    id = admission.writable(core, request.space, request.project, request.key)
-    compares = _expected(id, request.expect_revision)
+
+    def decide() -> Decided:
+        id = admission.writable(core, request.space, request.project, request.key)
+        compares = _expected(id, request.expect_revision)
+        return core.store.batch(admission.origin(core, call, request), compares, [Delete(id)]), 0
 
     def answer(outcome: Committed) -> Reply:
         written = _written(outcome)
@@ -135,19 +136,19 @@ def delete(core: Core, call: Call, request: messages.Delete) -> None:
             revision=core.store.revision, written=written[0] if written else None, repeated=outcome.repeated
         )
 
-    def decide() -> Decided:
-        return core.store.batch(admission.origin(core, call, request), compares, [Delete(id)]), 0
-
     _commit(core, call, request, decide, answer)
 
 
 def merge(core: Core, call: Call, request: messages.Merge) -> None:
     """A merge patch, evaluated at apply: the order of commits is the order of patches."""
-    id = admission.writable(core, request.space, request.project, request.key)
-    write = Merge(id, admission.merge_patch(core, bytes(request.patch)))
-    before = core.store.get(id)
-    call.reserve(len(write.patch) + (len(before.value) if before else 0))  # about what the answer will hold
-    compares = _expected(id, request.expect_revision)
+
+    def decide() -> Decided:
+        id = admission.writable(core, request.space, request.project, request.key)
+        write = Merge(id, admission.merge_patch(core, bytes(request.patch)))
+        before = core.store.get(id)
+        call.reserve(len(write.patch) + (len(before.value) if before else 0))  # about what the answer will hold
+        compares = _expected(id, request.expect_revision)
+        return core.store.batch(admission.origin(core, call, request), compares, [write]), 0
 
     def answer(outcome: Committed) -> Reply:
         value = outcome.changes[0].value
@@ -157,9 +158,6 @@ def merge(core: Core, call: Call, request: messages.Merge) -> None:
             value=Raw(value) if value else None,
             repeated=outcome.repeated,
         )
-
-    def decide() -> Decided:
-        return core.store.batch(admission.origin(core, call, request), compares, [write]), 0
 
     _commit(core, call, request, decide, answer)
 
@@ -230,10 +228,16 @@ def _commit(
             if guards:
                 call.conversation.hold()
         except CosessionError as error:
-            if request.request_id and error.code in STATEFUL:
-                _unless_committed(core, call, request, error, answer)
-            else:
-                call.fail(error)
+            refuse(error)
+
+    def refuse(error: CosessionError) -> None:
+        if not request.request_id:
+            call.fail(error)
+            return
+        try:
+            _unless_committed(core, call, request, error, answer)
+        except CosessionError as why:  # the request id is none, or the queue is full
+            call.fail(why)
 
     def settle(outcome: Outcome, guards: int, left: int) -> None:
         if guards:
@@ -259,10 +263,11 @@ def _unless_committed(
     refusal: CosessionError,
     answer: Callable[[Committed], Reply],
 ) -> None:
-    """Refuse a write for what stands now, unless it is the repeat of one that was committed before that stood.
+    """Refuse a write, unless it is the repeat of one that was committed when sessions, limits or the configuration
+    still let it.
 
     A refusal says "certainly no effect" (P2), and only the engine knows the request ids: it is asked with a batch
-    whose compare cannot hold.
+    whose compare cannot hold. Where the queue is too full to ask, that is the answer, and says nothing of the first.
     """
 
     def settle(outcome: Outcome) -> None:
