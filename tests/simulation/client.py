@@ -230,7 +230,8 @@ class Client:
         )
         self.history.calls.append(call)
         self._calls[id] = (call, then)
-        self.world.note(f"{self.name} {number} {type(request).__name__} sent")
+        about = getattr(request, "key", getattr(request, "session", ""))
+        self.world.note(f"{self.name} {number} {type(request).__name__} {about} sent")
         self.link.send(data)
         return call
 

@@ -217,7 +217,8 @@ class Daemon:
     def _published(self, outcome: Committed) -> None:
         row = self.history.rows[outcome.revision - 1]
         row.published_s = self.world.now_s
-        self.world.note(f"published {outcome.revision}")
+        keys = " ".join(f"{change.kind}:{change.id[2]}" for change in outcome.changes)
+        self.world.note(f"published {outcome.revision} {outcome.origin.operation} {keys}")
 
 
 class Commits:

@@ -19,6 +19,9 @@ def unsound(daemon: Daemon) -> Iterator[str]:
         for entry in store.index:
             if entry.ttl_ms and core.deadlines.when(("ttl", entry.id)) is None:
                 yield f"{entry.id[2]} of revision {entry.mod_revision} has a lease and no deadline"
+    worker: Any = daemon.commits.worker
+    if worker._since_upkeep > 17 * daemon.knobs.upkeep_every + daemon.knobs.group_max:
+        yield f"{worker._since_upkeep} batches were committed since upkeep was last done"
     yield from _watchers(daemon)
     liveness: Any = core.registry._liveness
     for id, tracked in liveness._tracked.items():

@@ -16,21 +16,61 @@ from simulation.oracles import Violation
 
 @dataclass(frozen=True)
 class Known:
-    """One bug: the sentence it is known by, why it happens, and a seed that shows it."""
+    """One bug: the sentence it is known by, why it happens, and a seed that shows it.
+
+    `masked` False: the seeds of the tests do not come near it, and its sentence may mean something else elsewhere.
+    """
 
     pattern: str
     why: str
     seed: int
     fixed: dict[str, Any] = field(default_factory=dict)
+    masked: bool = True
 
     def matches(self, violation: Violation) -> bool:
         """Whether that is this bug."""
         return re.search(self.pattern, str(violation)) is not None
 
 
-KNOWN: Final[tuple[Known, ...]] = ()
+KNOWN: Final[tuple[Known, ...]] = (
+    Known(
+        "has a lease and no deadline|stood .* ms were asked for|stands long after its time .ttl_ms [1-9]",
+        "Expiry._expire: a refused expiry (disk full) arms the deadline of the revision it was for, also when a put "
+        "renewed the entry meanwhile; that overwrites the deadline of the renewal, and the entry never ends",
+        seed=21,
+        fixed={
+            "faults": frozenset({"disk_full", "stall"}),
+            "group_max": 1,
+            "clients": 4,
+            "entries_live": 1_000_000,
+        },
+    ),
+    Known(
+        "^ephemerals: .* ended session",
+        "admission.put counts what a session owns in memory: one txn, or several puts in flight, go beyond "
+        "SESSION_EPHEMERALS_MAX, and the batch that ends the session takes only so many of them",
+        seed=39,
+        fixed={"ephemerals": 2, "faults": frozenset(), "sessions_live": 10_000},
+        masked=False,
+    ),
+    Known(
+        "since upkeep was last done",
+        "Worker.step: a read that waits comes before upkeep every time, so while reads never run out (64 watches that "
+        "catch up are enough) nothing is trimmed and the WAL is not checkpointed, however much is written",
+        seed=12,
+        fixed={
+            "upkeep_every": 4,
+            "group_max": 4,
+            "think_s": 0.01,
+            "duration_s": 3.0,
+            "clients": 4,
+            "faults": frozenset(),
+            "in_flight": 256,
+        },
+    ),
+)
 
 
 def new(violations: Iterable[Violation]) -> list[Violation]:
     """Those that are none of the known bugs."""
-    return [each for each in violations if not any(known.matches(each) for known in KNOWN)]
+    return [each for each in violations if not any(known.masked and known.matches(each) for known in KNOWN)]

@@ -58,9 +58,12 @@ class Machine:
             return
         process.died_s = self.world.now_s
         self.world.note(f"process {process.pid}/{process.start_time} dies")
-        self.world.later(partial(self._table.pop, process.pid), 5.0)
+        self.world.later(partial(self._collect, process.pid), 5.0)
         for told in list(self.on_exit):
             told(process)
+
+    def _collect(self, pid: int) -> None:
+        del self._table[pid]
 
     def facts(self, pid: int) -> ProcessFacts | None:
         """What /proc/PID shows."""

@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -21,6 +22,7 @@ from simulation.history import History
 from simulation.knobs import Knobs, draw
 from simulation.known import new
 from simulation.oracles import Violation, judge
+from simulation.seeded import BUGS, Bug
 from simulation.shrink import shrink
 from simulation.world import run_knobs
 
@@ -28,16 +30,36 @@ LINES_MAX: Final = 400
 EVERY_S: Final = 5.0
 
 
-def one(engine: str, seed: int) -> tuple[int, int, str, list[Violation]]:
-    """A seed: its number, steps, digest and what is new about it."""
-    history = run_knobs(draw(seed, engine=engine))
-    return seed, history.steps, history.digest, new(judge(history))
+@dataclass(frozen=True)
+class Asked:
+    """What every run has in common: the engine, and a seeded bug by its name."""
+
+    engine: str
+    bug: str = ""
+
+    def knobs(self, seed: int) -> Knobs:
+        """Of a seed."""
+        return draw(seed, **({"engine": self.engine} | self._bug.fixed))
+
+    def run(self, knobs: Knobs, lines: list[str] | None = None) -> History:
+        """One run."""
+        return run_knobs(knobs, seed_bug=self._bug.in_daemon, wrap=self._bug.in_engine, lines=lines)
+
+    @property
+    def _bug(self) -> Bug:
+        return next((bug for bug in BUGS if bug.name == self.bug), Bug("none", frozenset()))
 
 
-def show(seed: int, engine: str, *, raw: bool) -> bool:
+def one(asked: Asked, seed: int) -> tuple[int, int, list[Violation]]:
+    """A seed: its number, its steps and what is new about it."""
+    history = asked.run(asked.knobs(seed))
+    return seed, history.steps, new(judge(history))
+
+
+def show(asked: Asked, seed: int, *, raw: bool) -> bool:
     """Explain one seed; True when it fails."""
-    knobs = draw(seed, engine=engine)
-    found = new(judge(run_knobs(knobs)))
+    knobs = asked.knobs(seed)
+    found = new(judge(asked.run(knobs)))
     if not found:
         print(f"seed {seed}: clean ({knobs.changed()})")
         return False
@@ -45,24 +67,23 @@ def show(seed: int, engine: str, *, raw: bool) -> bool:
     for violation in found:
         print(f"  {violation}")
     oracle = found[0].oracle
-    smallest = knobs if raw else shrink(knobs, lambda each: _fails(each, oracle))
+    smallest = knobs if raw else shrink(knobs, lambda each: _fails(asked, each, oracle))
     lines: list[str] = []
-    history = run_knobs(smallest, lines=lines)
+    history = asked.run(smallest, lines)
     told = [line for line in lines if raw or not _is_noise(line)]
     print(f"smallest run: {smallest.changed()}")
     for violation in new(judge(history)):
         print(f"  {violation}")
-    print(f"its trace ({len(told)} lines, bytes on the wire left out):")
-    for line in told[:LINES_MAX]:
+    print(f"its trace ({len(told)} lines{'' if raw else ', bytes on the wire left out'}):")
+    for line in told if raw else told[:LINES_MAX]:
         print(f"  {line}")
-    if len(told) > LINES_MAX:
+    if len(told) > LINES_MAX and not raw:
         print(f"  ... {len(told) - LINES_MAX} more; --raw shows all")
     return True
 
 
-def _fails(knobs: Knobs, oracle: str) -> bool:
-    history: History = run_knobs(knobs)
-    return any(violation.oracle == oracle for violation in new(judge(history)))
+def _fails(asked: Asked, knobs: Knobs, oracle: str) -> bool:
+    return any(violation.oracle == oracle for violation in new(judge(asked.run(knobs))))
 
 
 def _is_noise(line: str) -> bool:
@@ -70,13 +91,13 @@ def _is_noise(line: str) -> bool:
     return len(words) > 2 and words[1] == "link" and (" up " in line or " down " in line)
 
 
-def many(start: int, seeds: int, engine: str, jobs: int) -> list[int]:
+def many(asked: Asked, start: int, seeds: int, jobs: int) -> list[int]:
     """Run seeds with a line of progress now and then; the failing ones."""
     began_s = told_s = time.monotonic()
     failed: list[int] = []
     steps = done = 0
     with ProcessPoolExecutor(jobs) as pool:
-        for seed, count, _, found in pool.map(partial(one, engine), range(start, start + seeds), chunksize=8):
+        for seed, count, found in pool.map(partial(one, asked), range(start, start + seeds), chunksize=8):
             steps += count
             done += 1
             if found:
@@ -100,16 +121,18 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--raw", action="store_true", help="with --seed: the whole trace, nothing made smaller")
     parser.add_argument("--digests", action="store_true", help="print seed and digest of each, and judge nothing")
-    asked = parser.parse_args()
-    if asked.seed is not None:
-        return int(show(asked.seed, asked.engine, raw=asked.raw))
-    if asked.digests:
-        for seed in range(asked.start, asked.start + asked.seeds):
-            print(seed, run_knobs(draw(seed, engine=asked.engine)).digest)
+    parser.add_argument("--bug", choices=[bug.name for bug in BUGS], default="", help="with this bug seeded")
+    given = parser.parse_args()
+    asked = Asked(given.engine, given.bug)
+    if given.seed is not None:
+        return int(show(asked, given.seed, raw=given.raw))
+    if given.digests:
+        for seed in range(given.start, given.start + given.seeds):
+            print(seed, asked.run(asked.knobs(seed)).digest)
         return 0
-    failed = many(asked.start, asked.seeds, asked.engine, asked.jobs)
+    failed = many(asked, given.start, given.seeds, given.jobs)
     if failed:
-        show(failed[0], asked.engine, raw=asked.raw)
+        show(asked, failed[0], raw=given.raw)
         print(f"failed: {' '.join(map(str, failed[:50]))}")
     return int(bool(failed))
 

@@ -177,7 +177,7 @@ def _expiry_race(daemon: Daemon) -> None:
     """An expiry compares the create_revision, so that it ends an entry that was renewed just before."""
     expiry, store = daemon.core.expiry, daemon.store
 
-    def expire(id: EntryId, _: int) -> None:
+    def expire(id: EntryId, revision: int) -> None:  # noqa: ARG001 - which is the mistake
         entry = store.get(id)
         if entry is not None:
             compare = EntryCompare(id, "create_revision", entry.create_revision)
@@ -188,7 +188,7 @@ def _expiry_race(daemon: Daemon) -> None:
 
 def _survivor(daemon: Daemon) -> None:
     """The end of a session leaves its ephemeral entries."""
-    daemon.core.registry._planner.left_behind = lambda _: ([], [])  # type: ignore[method-assign]
+    daemon.core.registry._planner.left_behind = lambda session_id: ([], [])  # type: ignore[method-assign]  # noqa: ARG005
 
 
 def _wall_clock(daemon: Daemon) -> None:
@@ -198,6 +198,9 @@ def _wall_clock(daemon: Daemon) -> None:
     class Wall:
         def monotonic(self) -> float:
             return clock.wall_ms() / 1000
+
+        def wall_ms(self) -> int:
+            return clock.wall_ms()
 
     class Timers:
         def call_at(self, when_s: float, action: Callable[[], None]) -> Any:

@@ -7,14 +7,14 @@ import pytest
 from simulation.knobs import draw
 from simulation.known import new
 from simulation.oracles import ORACLES, judge
-from simulation.seeded import BUGS
+from simulation.seeded import BUGS, Bug
 from simulation.world import run_knobs
 
 SEEDS_MAX = 40
 
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name.replace(" ", "-"))
-def test_a_seeded_bug_is_found(bug):
+def test_a_seeded_bug_is_found(bug: Bug) -> None:
     assert bug.oracles <= ORACLES.keys()
     for seed in range(SEEDS_MAX):
         knobs = draw(seed, **bug.fixed)

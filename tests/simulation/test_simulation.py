@@ -13,32 +13,32 @@ from pathlib import Path
 import pytest
 
 from simulation.knobs import draw
-from simulation.known import KNOWN, new
-from simulation.oracles import judge
+from simulation.known import KNOWN, Known, new
+from simulation.oracles import Violation, judge
 from simulation.world import run_knobs
 
 RUN = Path(__file__).with_name("run.py")
 BLOCK = 25
 
 
-def _explain(seed, found):
+def _explain(seed: int, found: list[Violation]) -> str:
     return f"seed {seed}: {'; '.join(map(str, found))[:2000]}\ndo: python tests/simulation/run.py --seed {seed}"
 
 
-@pytest.mark.parametrize("start", range(0, 250, BLOCK))
-def test_no_seed_breaks_a_promise(start):
+@pytest.mark.parametrize("start", range(0, 150, BLOCK))
+def test_no_seed_breaks_a_promise(start: int) -> None:
     for seed in range(start, start + BLOCK):
         found = new(judge(run_knobs(draw(seed))))
         assert not found, _explain(seed, found)
 
 
-def test_nor_does_the_sqlite_engine():
+def test_nor_does_the_sqlite_engine() -> None:
     for seed in range(16):
         found = new(judge(run_knobs(draw(seed, engine="sqlite", duration_s=1.0))))
         assert not found, _explain(seed, found) + " --engine sqlite"
 
 
-def test_the_runs_do_something():
+def test_the_runs_do_something() -> None:
     histories = [run_knobs(draw(seed)) for seed in range(20)]
     calls = [call for history in histories for call in history.calls]
     kinds = {type(call.request).__name__ for call in calls if call.status == "replied"}
@@ -56,16 +56,16 @@ def test_the_runs_do_something():
     assert any(getattr(call.reply, "repeated", False) for call in calls)
 
 
-def test_the_same_seed_gives_the_same_run():
+def test_the_same_seed_gives_the_same_run() -> None:
     for seed in range(4):
         assert run_knobs(draw(seed)).digest == run_knobs(draw(seed)).digest
 
 
-def test_also_in_another_process_with_other_hashes():
-    here = [f"{seed} {run_knobs(draw(seed)).digest}" for seed in range(10)]
+def test_also_in_another_process_with_other_hashes() -> None:
+    here = [f"{seed} {run_knobs(draw(seed)).digest}" for seed in range(12)]
     for hashes in ("1", "2"):
         answer = subprocess.run(
-            [sys.executable, RUN, "--digests", "--seeds", "10"],
+            [sys.executable, RUN, "--digests", "--seeds", "12"],
             env=os.environ | {"PYTHONHASHSEED": hashes},
             capture_output=True,
             text=True,
@@ -75,11 +75,11 @@ def test_also_in_another_process_with_other_hashes():
         assert answer.stdout.splitlines() == here, "the order of a set or the address of an object reached the outside"
 
 
-def test_another_seed_gives_another_run():
+def test_another_seed_gives_another_run() -> None:
     assert len({run_knobs(draw(seed)).digest for seed in range(10)}) == 10
 
 
-@pytest.mark.parametrize("known", KNOWN, ids=lambda known: known.pattern)
-def test_what_is_known_is_still_there(known):
+@pytest.mark.parametrize("known", KNOWN, ids=lambda known: f"seed-{known.seed}")
+def test_what_is_known_is_still_there(known: Known) -> None:
     found = judge(run_knobs(draw(known.seed, **known.fixed)))
     assert any(map(known.matches, found)), f"{known.pattern!r} no longer shows; do: remove it from known.py"

@@ -64,7 +64,7 @@ def _value(client: Client) -> dict[str, Any]:
     return {"w": number, "by": client.name, "pad": "x" * size}
 
 
-def _marks(client: Client) -> dict[str, str]:
+def _marks(client: Client) -> dict[str, Any]:
     """Project and request id of a write."""
     number = len(client.history.calls) + 1
     id = f"{client.name}-{number}" if client.random.random() < 0.85 else ""
@@ -158,7 +158,7 @@ def txn(client: Client) -> None:
     for _ in range(random.randint(0, 2)):
         key = _key(client)
         if random.random() < 0.7:
-            field = random.choice(("mod_revision", "mod_revision", "create_revision", "version"))
+            field: Any = random.choice(("mod_revision", "mod_revision", "create_revision", "version"))
             compares.append(CompareEntry(key=key, field=field, value=_expected(client, key)))
         else:
             compares.append(CompareRange(prefix=random.choice(PREFIXES), max_mod_revision=client.seen))
@@ -190,7 +190,7 @@ def repeat_done(client: Client) -> None:
     if not client.done:
         return
     earlier = client.random.choice(client.done[-8:])
-    if not earlier.request.request_id:
+    if not getattr(earlier.request, "request_id", ""):
         return
     if isinstance(earlier.request, Put) and client.random.random() < 0.2:
         client.call(replace(earlier.request, value=Raw(_encode("another"))), first=earlier.first)
