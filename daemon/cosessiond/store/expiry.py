@@ -45,7 +45,7 @@ class Expiry:
     def _expire(self, id: EntryId, revision: int) -> None:
         def settle(outcome: Outcome) -> None:
             if isinstance(outcome, Refused):
-                self._arm(id, revision, RETRY_S)
+                self._retry(id, revision)
 
         batch = self._store.batch(
             self._store.origin("expire"), [EntryCompare(id, "mod_revision", revision)], [Delete(id, "expire")]
@@ -53,4 +53,10 @@ class Expiry:
         try:
             self._store.submit(batch, settle)
         except CosessionError:
+            self._retry(id, revision)
+
+    def _retry(self, id: EntryId, revision: int) -> None:
+        """Again later, unless a put renewed the entry meanwhile: that put has a deadline of its own."""
+        entry = self._store.get(id)
+        if entry is not None and entry.mod_revision == revision:
             self._arm(id, revision, RETRY_S)
