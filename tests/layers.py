@@ -64,6 +64,7 @@ LAYERS: Final[dict[str, tuple[str, ...]]] = {
         "store.commit",
         "store.leases",
         "store.index",
+        "store.queued",
         "store.revisions",
         "store.expiry",
         "store.watch",

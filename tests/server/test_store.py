@@ -383,6 +383,25 @@ def test_a_repeat_is_answered_whatever_the_limits_have_become(home):
         assert peer.code("put", key="other", value=1, request_id="r1") == "request_id_reused"
 
 
+def test_a_session_owns_no_more_ephemeral_entries_than_its_last_batch_can_end(daemon):
+    def put(number: int) -> dict[str, Any]:
+        return {"op": "put", "key": f"k{number}", "value": number, "ephemeral": True}
+
+    with Pack(daemon.socket) as peer, Pack(daemon.socket) as watcher:
+        peer.reply("session.register", id="s")
+        assert peer.code("txn", then=[put(number) for number in range(101)]) == "overloaded"
+        assert peer.reply("txn", then=[put(number) for number in range(60)])
+        assert peer.code("txn", then=[put(number) for number in range(55, 101)]) == "overloaded"
+        assert peer.reply("txn", then=[put(number) for number in range(55, 100)])
+        assert peer.code("put", key="k100", value=1, ephemeral=True) == "overloaded"
+        assert peer.reply("put", key="k99", value="anew", ephemeral=True)
+        assert peer.reply("put", key="k100", value="detached")
+        ended = peer.reply("session.close", session="s")["revision"]
+        watcher.reply("watch", prefix="k", start_revision=ended)
+        (event,) = watched_until(watcher, ended)
+        assert [change["kind"] for change in event["changes"]] == ["expire"] * 100
+
+
 def test_lowered_limits_are_told_by_hello(home):
     configure(home, key_bytes_max=99, watches_max=2, frame_finish_s=1.5)
     with Daemon(home) as daemon, Pack(daemon.socket) as peer:

@@ -274,15 +274,31 @@ def test_an_entry_detached_a_moment_before_the_end_stays(rig):
     rig.check()
 
 
-@pytest.mark.parametrize("when", ["before", "behind"])
-def test_an_entry_that_becomes_ephemeral_as_its_session_ends_is_swept(rig, when):
+@pytest.mark.parametrize("owner", ["", "s2"], ids=["absent", "another's"])
+def test_an_entry_on_its_way_when_the_session_ends_ends_in_the_same_batch(rig, owner):
+    rig.register(rig.processes.start(10), id="s1")
+    rig.register(rig.processes.start(11), id="s2")
+    if owner:
+        rig.put("late", owner=owner)
+    rig.put("early", owner="s1")
+    rig.world.run_until_idle()
+    rig.commits.hold = True
+    rig.put("late", owner="s1")
+    answer = rig.ask(rig.registry.close, "s1", "")
+    rig.commits.release()
+    rig.wait(answer)
+    assert rig.keys() == []
+    last = rig.history[-1]
+    assert last.origin.operation == "session.close"
+    assert [change.id[2] for change in last.changes] == ["s1", "early", "late"]
+    rig.check()
+
+
+def test_an_entry_that_becomes_ephemeral_of_an_ended_session_is_swept(rig):
     rig.register(rig.processes.start(10), id="s1")
     rig.commits.hold = True
-    if when == "before":
-        rig.put("late", owner="s1")
     answer = rig.ask(rig.registry.close, "s1", "")
-    if when == "behind":
-        rig.put("late", owner="s1")
+    rig.put("late", owner="s1")  # without the guard that admission gives it
     rig.commits.release()
     rig.wait(answer)
     assert rig.keys() == []

@@ -81,11 +81,7 @@ def _late_s(history: History) -> float:
 
 
 def ephemerals(history: History, model: Model) -> Iterator[str]:
-    """What is ephemeral ends with its session, in the same revision, and none is written for one that has ended.
-
-    Except what was written between the decision to end the session and that revision: nobody could know of it then.
-    It is swept by a batch of its own, and `at_rest` sees that none is left.
-    """
+    """What is ephemeral ends with its session, in the same revision, and none is written for one that has ended."""
     owned: dict[str, set[EntryId]] = {}
     live: dict[str, bool] = {}
     for row in history.rows:
@@ -106,19 +102,9 @@ def ephemerals(history: History, model: Model) -> Iterator[str]:
                     ending.append(change.id[2])
                 live[change.id[2]] = now
         for id in ending:
-            left = sorted(each[2] for each in owned.get(id, ()) if _was_known(history, model, each, row))
+            left = sorted(each[2] for each in owned.get(id, ()))
             if left:
                 yield f"revision {row.revision} ended session {id}, its {left} stood on"
-
-
-def _was_known(history: History, model: Model, id: EntryId, row: Row) -> bool:
-    """Whether the entry as it stands had been published when the batch of `row` was decided."""
-    standing = model.at(id, row.revision)
-    assert standing is not None
-    put = history.rows[standing.mod_revision - 1]
-    if put.life < row.life:
-        return True  # found by the start of this life of the daemon
-    return put.published_s is not None and put.published_s < row.submitted_s
 
 
 def sessions(history: History, model: Model) -> Iterator[str]:

@@ -133,6 +133,7 @@ def draw(seed: int, **fixed: Any) -> Knobs:
         "entries_live": pick((12, 1_000_000, 1_000_000)),
         "kernel_tells": random.random() < 0.6,
         "early_timer": random.random() < 0.3,
+        "ephemerals": pick((2, 100, 100)),
     }
     return Knobs(seed=seed, **(drawn | fixed))
 

@@ -1,7 +1,7 @@
 """Bugs of the daemon that the simulation has found and nobody has mended yet, so that new ones stand out.
 
 Rule: empty is the aim. Each entry has a seed that shows it; when that seed no longer does, the test says so and the
-entry goes.
+entry goes to `mended`.
 """
 
 from __future__ import annotations
@@ -33,26 +33,6 @@ class Known:
 
 
 KNOWN: Final[tuple[Known, ...]] = (
-    Known(
-        "has a lease and no deadline|stood .* ms were asked for|stands long after its time .ttl_ms [1-9]",
-        "Expiry._expire: a refused expiry (disk full) arms the deadline of the revision it was for, also when a put "
-        "renewed the entry meanwhile; that overwrites the deadline of the renewal, and the entry never ends",
-        seed=21,
-        fixed={
-            "faults": frozenset({"disk_full", "stall"}),
-            "group_max": 1,
-            "clients": 4,
-            "entries_live": 1_000_000,
-        },
-    ),
-    Known(
-        "^ephemerals: .* ended session",
-        "admission.put counts what a session owns in memory: one txn, or several puts in flight, go beyond "
-        "SESSION_EPHEMERALS_MAX, and the batch that ends the session takes only so many of them",
-        seed=39,
-        fixed={"ephemerals": 2, "faults": frozenset(), "sessions_live": 10_000},
-        masked=False,
-    ),
     Known(
         "since upkeep was last done",
         "Worker.step: a read that waits comes before upkeep every time, so while reads never run out (64 watches that "

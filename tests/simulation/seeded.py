@@ -112,9 +112,9 @@ def _stale_read(daemon: Daemon) -> None:
 
     def answers_first(tickets: Any, outcomes: Any) -> None:
         for ticket, outcome in zip(tickets, outcomes, strict=True):
-            store._queued -= 1
+            store._queued.batches -= 1
             ticket.done(outcome)
-        store._queued += len(tickets)
+        store._queued.batches += len(tickets)
         silent = [replace(ticket, done=lambda _: None) for ticket in tickets]
         store.flush()
         daemon.soon("late publication", lambda: publish(silent, outcomes))

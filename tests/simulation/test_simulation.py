@@ -14,6 +14,7 @@ import pytest
 
 from simulation.knobs import draw
 from simulation.known import KNOWN, Known, new
+from simulation.mended import MENDED, Mended
 from simulation.oracles import Violation, judge
 from simulation.world import run_knobs
 
@@ -82,4 +83,11 @@ def test_another_seed_gives_another_run() -> None:
 @pytest.mark.parametrize("known", KNOWN, ids=lambda known: f"seed-{known.seed}")
 def test_what_is_known_is_still_there(known: Known) -> None:
     found = judge(run_knobs(draw(known.seed, **known.fixed)))
-    assert any(map(known.matches, found)), f"{known.pattern!r} no longer shows; do: remove it from known.py"
+    assert any(map(known.matches, found)), f"{known.pattern!r} no longer shows; do: move it to mended.py"
+
+
+@pytest.mark.parametrize("mended", MENDED, ids=lambda mended: mended.oracle.replace(" ", "-"))
+def test_what_was_mended_stays_so(mended: Mended) -> None:
+    for seed in mended.seeds:
+        found = judge(run_knobs(draw(seed, **mended.fixed)))
+        assert not found, f"{_explain(seed, found)} with {mended.fixed}; it was: {mended.was}"

@@ -6,6 +6,7 @@ behind this point only compares can fail.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import blake2b
 from math import ceil
 from typing import Final
@@ -118,29 +119,41 @@ def acting_session(core: Core, call: Call, named: str) -> str:
     return session
 
 
-def put(
-    core: Core, id: EntryId, raw: bytes, *, ttl_s: float, ephemeral: bool, session: str
-) -> tuple[Put, list[Compare]]:
-    """A put and the compare its lease needs: an ephemeral entry is written only while its session lives."""
+def put(core: Core, id: EntryId, raw: bytes, *, ttl_s: float, ephemeral: bool, session: str) -> Put:
+    """One put with its lease; an ephemeral one needs `ephemeral_guards` besides."""
     value = values.admit(raw, bytes_max=core.limits.value_bytes_max)
     if not 0 <= ttl_s <= TTL_S_MAX:
         raise InvalidRequest(f"cannot use ttl_s {ttl_s}: 0 (none) to {TTL_S_MAX} seconds")
     if not ephemeral:
-        return Put(id, value, ceil(ttl_s * 1000)), []  # rounded up: a lease never ends early
+        return Put(id, value, ceil(ttl_s * 1000))  # rounded up: a lease never ends early
     if ttl_s:
         raise InvalidRequest("cannot use both ttl_s and ephemeral; choose one")
     if not session:
         raise NotAllowed("cannot put an ephemeral entry for nobody; register a session first, or name one of yours")
-    owned = core.store.owned(session)
-    if len(owned) >= SESSION_EPHEMERALS_MAX and id not in owned:
+    return Put(id, value, 0, session)
+
+
+def ephemeral_guards(core: Core, writes: Sequence[Write]) -> list[Compare]:
+    """The compare by which ephemeral entries are written only while their session lives; none without such entries.
+
+    All that a session owns ends with it in one batch, so what is on its way and what `writes` has count as well.
+    Raises Overloaded and session_ended.
+    """
+    added = {write.id: write.owner for write in writes if isinstance(write, Put) and write.owner}
+    if not added:
+        return []
+    (session,) = set(added.values())
+    owned = {*core.store.owned(session), *core.store.may_own(session)}
+    if not added.keys() <= owned and len(owned | added.keys()) > SESSION_EPHEMERALS_MAX:
         core.metrics.hit("session_ephemerals")
         raise Overloaded(
-            f"cannot put: session {session} owns {SESSION_EPHEMERALS_MAX} ephemeral entries; delete one or use ttl_s"
+            f"cannot put: session {session} may own {SESSION_EPHEMERALS_MAX} ephemeral entries and has {len(owned)}; "
+            "delete some or use ttl_s"
         )
     core.registry.require_live(session)
     record = core.store.get(record_id(session))
     assert record is not None, "a live session has a record"
-    return Put(id, value, 0, session), [EntryCompare(record_id(session), "mod_revision", record.mod_revision)]
+    return [EntryCompare(record_id(session), "mod_revision", record.mod_revision)]
 
 
 def txn_writes(
@@ -153,15 +166,11 @@ def txn_writes(
             data={"size": len(writes), "limit": BATCH_WRITES_MAX},
         )
     found: list[Write] = []
-    guards: list[Compare] = []
     for write in writes:
         id = writable(core, request.space, request.project, write.key)
         if isinstance(write, messages.TxnPut):
-            mine, guard = put(
-                core, id, bytes(write.value), ttl_s=write.ttl_s, ephemeral=write.ephemeral, session=session
-            )
-            found.append(mine)
-            guards += guard
+            raw = bytes(write.value)
+            found.append(put(core, id, raw, ttl_s=write.ttl_s, ephemeral=write.ephemeral, session=session))
         elif isinstance(write, messages.TxnMerge):
             found.append(Merge(id, merge_patch(core, bytes(write.patch))))
         else:
@@ -174,7 +183,7 @@ def txn_writes(
             f"cannot write more than {BATCH_BYTES_MAX} bytes at once; use several transactions",
             data={"limit": BATCH_BYTES_MAX},
         )
-    return found, guards[:1]
+    return found, ephemeral_guards(core, found)
 
 
 def merge_patch(core: Core, raw: bytes) -> bytes:

@@ -19,7 +19,18 @@ from cosession.messages.limits import (
 )
 from cosession.model import Instance, Session
 from cosessiond.sessions.ports import Store
-from cosessiond.sessions.records import Held, Plan, as_read, expired, is_live, put, record_id, registered, superseded
+from cosessiond.sessions.records import (
+    Held,
+    Plan,
+    as_read,
+    expired,
+    is_live,
+    put,
+    record_id,
+    registered,
+    superseded,
+    unchanged,
+)
 from cosessiond.sessions.view import View, has_ended
 from cosessiond.store.engine import Compare, Delete, Write
 
@@ -72,9 +83,19 @@ class Planner:
         return self._plan("session.register", new, changed)
 
     def left_behind(self, session_id: str) -> tuple[list[Compare], list[Write]]:
-        """What expires the ephemeral entries of a session, as many as fit into one batch beside its record."""
-        entries = (self._store.get(id) for id in self._store.owned(session_id)[:SESSION_EPHEMERALS_MAX])
-        return expired(entry for entry in entries if entry is not None)
+        """What expires the ephemeral entries of a session, as many as fit into one batch beside its record.
+
+        An entry that may become ephemeral by a batch on its way is compared, too: when it does, this is decided again
+        with it, so that none outlives the session.
+        """
+        owned = self._store.owned(session_id)[:SESSION_EPHEMERALS_MAX]
+        entries = (self._store.get(id) for id in owned)
+        compares, writes = expired(entry for entry in entries if entry is not None)
+        for id in self._store.may_own(session_id):
+            if id not in owned:
+                entry = self._store.get(id)
+                compares.append(unchanged(id, entry.mod_revision if entry else 0))
+        return compares, writes
 
     def _plan(self, operation: str, shown: Session, changed: list[Changed]) -> Plan:
         compares: list[Compare] = [as_read(session.id, held) for held, session in changed]

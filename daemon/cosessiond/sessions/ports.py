@@ -53,6 +53,10 @@ class Store(Protocol):
         """The ephemeral entries of a session."""
         ...
 
+    def may_own(self, session_id: str, /) -> Sequence[EntryId]:
+        """The entries that become ephemeral of a session if what is queued succeeds."""
+        ...
+
 
 class Processes(Protocol):
     """Whoever looks at processes and notices their end (`watching.ProcessWatch`)."""

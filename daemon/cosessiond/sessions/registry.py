@@ -2,8 +2,8 @@
 
 It keeps a view of all records, decides from it, and submits each transition as one batch guarded by the record's
 mod_revision; when that conflicts it decides again from what is durable then. What ends a session also expires its
-ephemeral entries, in the same batch. An entry that becomes ephemeral of a session just as that session ends is found
-when it is published, and expired by a batch of its own.
+ephemeral entries, in the same batch (see `planning.left_behind`). What is found ephemeral of an ended session all the
+same, because it was written without admission's guard or is more than fits, is expired by batches of its own.
 
 Rule: decisions are made by pure functions (`admission`, `records`, `planning`, `verdict`); this file carries them out.
 An operation raises what it can refuse at once, and answers everything else through `done`.

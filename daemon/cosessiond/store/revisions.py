@@ -45,6 +45,7 @@ from cosessiond.store.engine import (
     Write,
 )
 from cosessiond.store.index import Index
+from cosessiond.store.queued import Queued
 
 #: What a proposal ends as: the commit, None when there was nothing to write, or why it could not be.
 Result = Committed | CosessionError | None
@@ -81,8 +82,7 @@ class Store:
         self._on_broken = on_broken
         self._on_bug = on_bug
         self._commits: CommitPath | None = None
-        self._queued = 0
-        self._queued_bytes = 0
+        self._queued = Queued()
         self._reading = 0
 
     def attach(self, commits: CommitPath) -> None:
@@ -103,10 +103,14 @@ class Store:
         """The ephemeral entries of a session."""
         return self.index.owned(session)
 
+    def may_own(self, session: str) -> list[EntryId]:
+        """The entries that become ephemeral of a session if what is queued succeeds."""
+        return self._queued.ephemeral_of(session)
+
     @property
     def queued(self) -> int:
         """Batches submitted and not yet published."""
-        return self._queued
+        return self._queued.batches
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
@@ -135,19 +139,18 @@ class Store:
         live-data limits. Deletions always pass.
         """
         assert self._commits is not None, "attach comes first"
-        if self._queued >= COMMIT_QUEUE_MAX:
+        if self._queued.batches >= COMMIT_QUEUE_MAX:
             self._metrics.hit("commit_queue")
             raise Overloaded(f"cannot write: {COMMIT_QUEUE_MAX} batches wait to be committed; try again in a moment")
         size = self._batch_bytes(batch)
-        if self._queued_bytes + size > COMMIT_QUEUE_BYTES_MAX:
+        if self._queued.bytes + size > COMMIT_QUEUE_BYTES_MAX:
             self._metrics.hit("commit_queue_bytes")
             raise Overloaded(
                 f"cannot write: {COMMIT_QUEUE_BYTES_MAX} bytes wait to be committed; try again in a moment"
             )
         self._admit(batch)
-        self._queued += 1
-        self._queued_bytes += size
-        self._metrics.level("commit_queue", self._queued, COMMIT_QUEUE_MAX)
+        self._queued.add(batch, size)
+        self._metrics.level("commit_queue", self._queued.batches, COMMIT_QUEUE_MAX)
         self._commits.submit(Ticket(batch, done, size))
 
     def propose(self, decide: Callable[[], Batch | None], done: Callable[[Result], None]) -> None:
@@ -192,9 +195,9 @@ class Store:
                 "lower limits.log_window_revisions, or raise limits.database_bytes_max to its default",
                 code="store_full",
             )
-        if self.index.live_bytes + self._queued_bytes >= self._limits.live_bytes_max:
+        if self.index.live_bytes + self._queued.bytes >= self._limits.live_bytes_max:
             self._refuse_full("live_bytes", f"{self._limits.live_bytes_max} bytes of live data")
-        if len(self.index) + self._queued >= self._limits.live_entries_max and any(
+        if len(self.index) + self._queued.batches >= self._limits.live_entries_max and any(
             self.index.get(write.id) is None for write in (*batch.then, *batch.otherwise)
         ):
             self._refuse_full("live_entries", f"{self._limits.live_entries_max} entries")
@@ -258,8 +261,7 @@ class Store:
             if isinstance(outcome, Committed) and outcome.changes and not outcome.repeated:
                 self._publish_one(outcome)
         for ticket, outcome in zip(tickets, outcomes, strict=True):
-            self._queued -= 1
-            self._queued_bytes -= ticket.size
+            self._queued.remove(ticket.batch, ticket.size)
             ticket.done(outcome)
         self.flush()
 

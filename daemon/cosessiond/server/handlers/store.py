@@ -109,9 +109,9 @@ def put(core: Core, call: Call, request: messages.Put) -> None:
     def decide() -> Decided:
         id = admission.writable(core, request.space, request.project, request.key)
         origin = admission.origin(core, call, request)
-        write, guards = admission.put(
-            core, id, bytes(request.value), ttl_s=request.ttl_s, ephemeral=request.ephemeral, session=origin.session
-        )
+        raw = bytes(request.value)
+        write = admission.put(core, id, raw, ttl_s=request.ttl_s, ephemeral=request.ephemeral, session=origin.session)
+        guards = admission.ephemeral_guards(core, [write])
         compares = [*guards, *_expected(id, request.expect_revision)]
         return core.store.batch(origin, compares, [write]), len(guards)
 

@@ -1,0 +1,38 @@
+"""Bugs of the daemon that the simulation found and that were mended, each with the run that showed it.
+
+Rule: an entry comes here from `known`, with its run as it was, and stays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+
+@dataclass(frozen=True)
+class Mended:
+    """One bug by the oracle that found it: what was wrong, and runs that must find nothing now."""
+
+    oracle: str
+    was: str
+    seeds: tuple[int, ...]
+    fixed: dict[str, Any] = field(default_factory=dict)
+
+
+MENDED: Final[tuple[Mended, ...]] = (
+    Mended(
+        "leases",
+        "an expiry that was refused because the disk was full set the deadline of the revision it was for anew, over "
+        "that of a put that had renewed the entry meanwhile, which then never ended",
+        seeds=(21,),
+        fixed={"faults": frozenset({"disk_full", "stall"}), "group_max": 1, "clients": 4, "entries_live": 1_000_000},
+    ),
+    Mended(
+        "ephemerals",
+        "what a session owns was counted in memory: one transaction (27, 39), or several puts on their way (49), went "
+        "beyond SESSION_EPHEMERALS_MAX, and the batch that ended the session took only so many of them; nor did that "
+        "batch see what was on its way (54)",
+        seeds=(27, 39, 49, 54),
+        fixed={"ephemerals": 2, "faults": frozenset(), "sessions_live": 10_000},
+    ),
+)
