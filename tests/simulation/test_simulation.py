@@ -19,14 +19,16 @@ from simulation.oracles import Violation, judge
 from simulation.world import run_knobs
 
 RUN = Path(__file__).with_name("run.py")
-BLOCK = 25
+BLOCK = 20
+#: Of so many seeds it is looked at what their runs do.
+LOOKED_AT = 20
 
 
 def _explain(seed: int, found: list[Violation]) -> str:
     return f"seed {seed}: {'; '.join(map(str, found))[:2000]}\ndo: python tests/simulation/run.py --seed {seed}"
 
 
-@pytest.mark.parametrize("start", range(0, 150, BLOCK))
+@pytest.mark.parametrize("start", range(0, 100, BLOCK))
 def test_no_seed_breaks_a_promise(start: int) -> None:
     for seed in range(start, start + BLOCK):
         found = new(judge(run_knobs(draw(seed))))
@@ -34,13 +36,13 @@ def test_no_seed_breaks_a_promise(start: int) -> None:
 
 
 def test_nor_does_the_sqlite_engine() -> None:
-    for seed in range(16):
+    for seed in range(12):
         found = new(judge(run_knobs(draw(seed, engine="sqlite", duration_s=1.0))))
         assert not found, _explain(seed, found) + " --engine sqlite"
 
 
 def test_the_runs_do_something() -> None:
-    histories = [run_knobs(draw(seed)) for seed in range(20)]
+    histories = [run_knobs(draw(seed)) for seed in range(LOOKED_AT)]
     calls = [call for history in histories for call in history.calls]
     kinds = {type(call.request).__name__ for call in calls if call.status == "replied"}
     assert {"Put", "Delete", "Merge", "Txn", "Get", "Range", "History", "Watch", "Register", "Heartbeat"} <= kinds
@@ -58,15 +60,16 @@ def test_the_runs_do_something() -> None:
 
 
 def test_the_same_seed_gives_the_same_run() -> None:
-    for seed in range(4):
-        assert run_knobs(draw(seed)).digest == run_knobs(draw(seed)).digest
+    assert run_knobs(draw(1)).digest == run_knobs(draw(1)).digest
 
 
 def test_also_in_another_process_with_other_hashes() -> None:
-    here = [f"{seed} {run_knobs(draw(seed)).digest}" for seed in range(12)]
+    digests = [run_knobs(draw(seed)).digest for seed in range(LOOKED_AT // 3)]
+    assert len(set(digests)) == len(digests), "another seed gives another run"
+    here = [f"{seed} {digest}" for seed, digest in enumerate(digests)]
     for hashes in ("1", "2"):
         answer = subprocess.run(
-            [sys.executable, RUN, "--digests", "--seeds", "12"],
+            [sys.executable, RUN, "--digests", "--seeds", str(len(digests))],
             env=os.environ | {"PYTHONHASHSEED": hashes},
             capture_output=True,
             text=True,
@@ -74,10 +77,6 @@ def test_also_in_another_process_with_other_hashes() -> None:
             timeout=60,
         )
         assert answer.stdout.splitlines() == here, "the order of a set or the address of an object reached the outside"
-
-
-def test_another_seed_gives_another_run() -> None:
-    assert len({run_knobs(draw(seed)).digest for seed in range(10)}) == 10
 
 
 @pytest.mark.parametrize("known", KNOWN, ids=lambda known: f"seed-{known.seed}")
