@@ -25,7 +25,7 @@ from cosessiond.sessions.identity import Peer
 from cosessiond.sessions.ports import Processes
 from cosessiond.sessions.probes import ProcessWatch, probe_process
 from cosessiond.sessions.verdict import DiskSignal
-from cosessiond.store.commit import ReadJob, Ticket, Worker
+from cosessiond.store.commit import OVERDUE_BATCHES, ReadJob, Ticket, Worker
 from cosessiond.store.engine import Committed, Engine, StoreBroken
 from cosessiond.store.leases import Deadlines
 from simulation.disk import Disk
@@ -229,6 +229,7 @@ class Commits:
         self._inbox: deque[Ticket | ReadJob] = deque()
         self._awake = False
         self.worker = Worker(engine, daemon.store, self._deliver)
+        self.put_off = 0  # steps in a row without the upkeep that was overdue
 
     def submit(self, ticket: Ticket) -> None:
         """See `CommitPath`."""
@@ -262,7 +263,10 @@ class Commits:
         self._awake = False
         self._take()
         if self.worker.has_work:
+            disk, before = self.daemon.disk, self.daemon.disk.upkeeps
+            overdue = self.worker._since_upkeep >= OVERDUE_BATCHES * self.daemon.knobs.upkeep_every
             self.worker.step()
+            self.put_off = self.put_off + 1 if overdue and disk.upkeeps == before else 0
         if self.worker.has_work or self._inbox:
             self.wake()
 

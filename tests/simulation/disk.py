@@ -34,6 +34,7 @@ class Disk:
         self.full_until_s = 0.0
         self.submitted_s: dict[int, tuple[Batch, float]] = {}
         self.life = 0
+        self.upkeeps = 0
         self.on_applied: Callable[[], None] = lambda: None
         self.wrap: Wrap = lambda engine: engine
         self._knobs = knobs
@@ -135,11 +136,18 @@ class Recorded:
 
     def trim(self, rows_max: int) -> int:
         """See `Engine.trim`."""
+        self._disk.upkeeps += 1
         dropped = self._engine.trim(rows_max)
         if dropped:
             self._disk.history.compact = self._engine.position().compact_revision
             self._disk.world.note(f"trimmed {dropped}, compact {self._disk.history.compact}")
         return dropped
+
+    def move(self) -> None:
+        """See `Engine.move`."""
+        self._disk.upkeeps += 1
+        self._disk.world.note(f"checkpoint of {self._engine.unmoved_bytes} bytes")
+        self._engine.move()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)

@@ -19,9 +19,8 @@ def unsound(daemon: Daemon) -> Iterator[str]:
         for entry in store.index:
             if entry.ttl_ms and core.deadlines.when(("ttl", entry.id)) is None:
                 yield f"{entry.id[2]} of revision {entry.mod_revision} has a lease and no deadline"
-    worker: Any = daemon.commits.worker
-    if worker._since_upkeep > 17 * daemon.knobs.upkeep_every + daemon.knobs.group_max:
-        yield f"{worker._since_upkeep} batches were committed since upkeep was last done"
+    if daemon.commits.put_off > 1:
+        yield f"upkeep was put off {daemon.commits.put_off} times in a row when it was overdue"
     yield from _watchers(daemon)
     liveness: Any = core.registry._liveness
     for id, tracked in liveness._tracked.items():

@@ -61,6 +61,7 @@ class Knobs:
     commit_queue: int = 16_384
     read_queue: int = 4_096
     upkeep_every: int = 16
+    checkpoint_bytes: int = 8 * 1024 * 1024
     trim_rows: int = 16
     catch_up_rows: int = 256
     catch_up_reads: int = 64
@@ -134,6 +135,7 @@ def draw(seed: int, **fixed: Any) -> Knobs:
         "kernel_tells": random.random() < 0.6,
         "early_timer": random.random() < 0.3,
         "ephemerals": pick((2, 100, 100)),
+        "checkpoint_bytes": pick((20_000, 200_000)),
     }
     return Knobs(seed=seed, **(drawn | fixed))
 
@@ -157,6 +159,7 @@ def applied(knobs: Knobs, facts_of: Callable[[int], object]) -> Iterator[None]:
         (planning, "SESSION_EPHEMERALS_MAX", knobs.ephemerals),
         (commit, "COMMIT_GROUP_MAX", knobs.group_max),
         (commit, "UPKEEP_EVERY", knobs.upkeep_every),
+        (commit, "CHECKPOINT_BYTES", knobs.checkpoint_bytes),
         (commit, "TRIM_ROWS", knobs.trim_rows),
         (revisions, "COMMIT_QUEUE_MAX", knobs.commit_queue),
         (revisions, "READ_QUEUE_MAX", knobs.read_queue),

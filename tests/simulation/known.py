@@ -32,23 +32,7 @@ class Known:
         return re.search(self.pattern, str(violation)) is not None
 
 
-KNOWN: Final[tuple[Known, ...]] = (
-    Known(
-        "since upkeep was last done",
-        "Worker.step: a read that waits comes before upkeep every time, so while reads never run out (64 watches that "
-        "catch up are enough) nothing is trimmed and the WAL is not checkpointed, however much is written",
-        seed=12,
-        fixed={
-            "upkeep_every": 4,
-            "group_max": 4,
-            "think_s": 0.01,
-            "duration_s": 3.0,
-            "clients": 4,
-            "faults": frozenset(),
-            "in_flight": 256,
-        },
-    ),
-)
+KNOWN: Final[tuple[Known, ...]] = ()
 
 
 def new(violations: Iterable[Violation]) -> list[Violation]:

@@ -35,4 +35,19 @@ MENDED: Final[tuple[Mended, ...]] = (
         seeds=(27, 39, 49, 54),
         fixed={"ephemerals": 2, "faults": frozenset(), "sessions_live": 10_000},
     ),
+    Mended(
+        "sound",
+        "a read that waited came before upkeep every time, so that nothing was trimmed or checkpointed, however much "
+        "was written, while reads never ran out (64 watches that catch up are enough)",
+        seeds=(12,),
+        fixed={
+            "upkeep_every": 4,
+            "group_max": 4,
+            "think_s": 0.01,
+            "duration_s": 3.0,
+            "clients": 4,
+            "faults": frozenset(),
+            "in_flight": 256,
+        },
+    ),
 )
