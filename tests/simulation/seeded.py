@@ -271,6 +271,6 @@ BUGS: Final[tuple[Bug, ...]] = (
         "fooled by a reused pid",
         frozenset({"noticed"}),
         in_daemon=_any_pid,
-        fixed={"faults": frozenset({"kill"}), "kernel_tells": False},
+        fixed={"faults": frozenset({"kill"}), "kernel_tells": False, "clients": 4, "duration_s": 3.5},
     ),
 )
