@@ -402,6 +402,34 @@ def test_a_session_owns_no_more_ephemeral_entries_than_its_last_batch_can_end(da
         assert [change["kind"] for change in event["changes"]] == ["expire"] * 100
 
 
+@pytest.mark.parametrize(
+    ("limits", "size"),
+    [({"log_window_revisions": 300}, 10), ({"log_window_bytes": 4 << 20}, 50_000)],
+    ids=["of revisions", "of bytes"],
+)
+def test_an_idle_watch_is_told_how_far_it_has_come_before_the_log_window_passes_it(home, limits, size):
+    """So that it can resume after a crash: what it last heard of must still be there."""
+    configure(home, **limits)
+    with Daemon(home) as daemon, Pack(daemon.socket) as watcher, Pack(daemon.socket) as writer:
+        watcher.reply("watch", prefix="quiet/")
+        heard = watcher.next().body["revision"]
+        for turn in range(12):
+            for number in range(100):
+                writer.reply("put", key=f"k{number % 7}", value=f"{turn} {number} " + "x" * size)
+            compact_revision = writer.reply("status")["compact_revision"]
+            while event := watcher.poll(0.1):
+                assert event.body["kind"] == "progress"
+                heard = event.body["revision"]
+            assert compact_revision <= heard + 1
+        assert compact_revision > 100, "the window has moved"
+        epoch = writer.reply("hello")["epoch"]
+        daemon.kill()
+        daemon.start()
+        with Pack(daemon.socket) as again:
+            again.reply("watch", prefix="quiet/", start_revision=heard + 1, epoch=epoch)
+            again.reply("put", key="quiet/1", value=1)
+
+
 def test_lowered_limits_are_told_by_hello(home):
     configure(home, key_bytes_max=99, watches_max=2, frame_finish_s=1.5)
     with Daemon(home) as daemon, Pack(daemon.socket) as peer:

@@ -42,6 +42,9 @@ def _watchers(daemon: Daemon) -> Iterator[str]:
                 yield f"watch {watcher.id} is {watcher.state} and its connection is not full"
             if watcher.state == "waiting" and watcher not in hub._waiting:
                 yield f"watch {watcher.id} waits for a page and is in no queue"
+            behind = watcher.reported + 1 < daemon.store.compact_revision
+            if watcher.state == "live" and behind and not watcher.sink._starved:
+                yield f"watch {watcher.id} has last heard of {watcher.reported}, which the log window has passed"
     if reading > hub._reads:
         yield f"{reading} watches wait for a page, {hub._reads} pages are being read"
     if hub._waiting and not hub._reads and not hub._store._reading:  # else a place in the read queue is waited for
@@ -57,6 +60,7 @@ def leaks(daemon: Daemon) -> list[str]:
     counts = {
         "conversations": len(core.conversations),
         "watches": len(hub),
+        "snapshots being sent": len(store.snapshots),
         "catch-up reads": hub._reads + len(hub._waiting),
         "batches in the queue": store.queued,
         "reads in the queue": memory._reading,

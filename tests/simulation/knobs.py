@@ -66,7 +66,7 @@ class Knobs:
     catch_up_rows: int = 256
     catch_up_reads: int = 64
     snapshot_bytes: int = 65_536
-    progress_every: int = 1_024
+    progress_parts: int = 8
     in_flight: int = 64
     frame_finish_s: float = 10.0
     ephemerals: int = 100
@@ -83,6 +83,7 @@ class Knobs:
             unsent_bytes_max=4 * self.high_water + 65_536,  # the largest answer is not lowered
             frame_finish_s=self.frame_finish_s,
             live_entries_max=self.entries_live,
+            log_window_revisions=self.window_revisions,
         )
 
     def window(self) -> Window:
@@ -127,7 +128,7 @@ def draw(seed: int, **fixed: Any) -> Knobs:
         "catch_up_rows": pick((1, 8, 256)),
         "catch_up_reads": pick((1, 2, 64)),
         "snapshot_bytes": pick((300, 2000, 65_536)),
-        "progress_every": pick((8, 64, 1_024)),
+        "progress_parts": pick((4, 8)),
         "in_flight": pick((4, 16, 256)),
         "frame_finish_s": pick((1.0, 10.0)),
         "sessions_live": pick((3, 10_000)),
@@ -166,7 +167,7 @@ def applied(knobs: Knobs, facts_of: Callable[[int], object]) -> Iterator[None]:
         (watch, "CATCH_UP_ROWS", knobs.catch_up_rows),
         (watch, "CATCH_UP_READS_MAX", knobs.catch_up_reads),
         (watch, "SNAPSHOT_BYTES", knobs.snapshot_bytes),
-        (watch, "PROGRESS_EVERY", knobs.progress_every),
+        (watch, "PROGRESS_PARTS", knobs.progress_parts),
     ]
     before = [(module, name, getattr(module, name)) for module, name, _ in patches]
     for module, name, value in patches:

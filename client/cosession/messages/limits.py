@@ -39,6 +39,8 @@ COMMIT_QUEUE_BYTES_MAX: Final = 64 * 1024 * 1024
 COMMIT_GROUP_MAX: Final = 256
 COMMIT_GROUP_BYTES_MAX: Final = 4 * 1024 * 1024
 REQUEST_IDS_KEPT_MIN: Final = 10_000  # whatever their age
+SNAPSHOT_KEYS_MAX: Final = 8_000_000  # of all snapshots that are being sent
+SNAPSHOT_OLD_BYTES_MAX: Final = 64 * 1024 * 1024
 READ_QUEUE_MAX: Final = 4_096
 DECIDE_ATTEMPTS_MAX: Final = 8
 

@@ -73,7 +73,7 @@ def assemble(
         disk=world.disk,
         secret=world.secret,
     )
-    watches = WatchHub(store, metrics)
+    watches = WatchHub(store, metrics, limits)
     # In this order: what ends because of a batch is decided before anyone outside hears of the batch.
     store.listeners += [expiry.published, registry.published, watches.published]
     core = Core(

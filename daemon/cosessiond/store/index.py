@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from sortedcontainers import SortedList
 
 from cosessiond.store.engine import Entry, EntryId
+from cosessiond.store.keys import end_of
 
 if TYPE_CHECKING:
     Keys = SortedList[str]
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 def entry_bytes(id: EntryId, value: bytes) -> int:
     """What an entry counts for against the live-data limit, in bytes."""
-    return len(id[2]) + len(value)
+    key = id[2]
+    return (len(key) if key.isascii() else len(key.encode())) + len(value)
 
 
 class Index:
@@ -57,6 +59,14 @@ class Index:
             if not key.startswith(prefix):
                 return
             yield self._entries[(space, project, key)]
+
+    def keys(self, space: str, project: str, prefix: str) -> list[str]:
+        """The keys under `prefix`, in order: a copy, made without looking at each."""
+        keys = self._keys.get((space, project))
+        if keys is None:
+            return []
+        end = end_of(prefix)
+        return keys[keys.bisect_left(prefix) : keys.bisect_left(end) if end else len(keys)]
 
     def owned(self, session: str) -> list[EntryId]:
         """The ephemeral entries of a session, sorted."""

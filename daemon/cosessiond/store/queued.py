@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from cosessiond.store.engine import Batch, EntryId, Put
+from cosessiond.store.engine import Batch, Delete, EntryId, Put
 
 
 class Queued:
@@ -17,12 +17,14 @@ class Queued:
     def __init__(self) -> None:
         self.batches = 0
         self.bytes = 0
+        self.writes = 0  # of these, at most so many make a new entry
         self._ephemeral: dict[str, Counter[EntryId]] = {}
 
     def add(self, batch: Batch, size: int) -> None:
         """A batch of `size` bytes was submitted."""
         self.batches += 1
         self.bytes += size
+        self.writes += _makers(batch)
         for session, id in _ephemerals(batch):
             self._ephemeral.setdefault(session, Counter())[id] += 1
 
@@ -30,6 +32,7 @@ class Queued:
         """Its outcome is known."""
         self.batches -= 1
         self.bytes -= size
+        self.writes -= _makers(batch)
         for session, id in _ephemerals(batch):
             ids = self._ephemeral[session]
             ids[id] -= 1
@@ -41,6 +44,10 @@ class Queued:
     def ephemeral_of(self, session: str) -> list[EntryId]:
         """The entries that may become ephemeral of a session, or be so anew; sorted."""
         return sorted(self._ephemeral.get(session, ()))
+
+
+def _makers(batch: Batch) -> int:
+    return max(sum(not isinstance(write, Delete) for write in branch) for branch in (batch.then, batch.otherwise))
 
 
 def _ephemerals(batch: Batch) -> list[tuple[str, EntryId]]:

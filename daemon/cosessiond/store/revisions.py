@@ -14,7 +14,6 @@ from typing import Any, Final
 
 from cosession.errors import Compacted, Conflict, CosessionError, Overloaded
 from cosession.messages.limits import (
-    COMMIT_QUEUE_BYTES_MAX,
     COMMIT_QUEUE_MAX,
     DECIDE_ATTEMPTS_MAX,
     READ_QUEUE_MAX,
@@ -31,21 +30,20 @@ from cosessiond.store.engine import (
     Committed,
     Compare,
     Conflicted,
-    Delete,
     Engine,
     Entry,
     EntryId,
-    Merge,
     Origin,
     Outcome,
     Position,
-    Put,
     Refused,
     StoreBroken,
     Write,
 )
 from cosessiond.store.index import Index
 from cosessiond.store.queued import Queued
+from cosessiond.store.quota import Quota, batch_bytes
+from cosessiond.store.snapshot import Snapshots
 
 #: What a proposal ends as: the commit, None when there was nothing to write, or why it could not be.
 Result = Committed | CosessionError | None
@@ -72,6 +70,7 @@ class Store:
         self.compact_revision = position.compact_revision
         self.database_bytes = engine.stored_bytes  # as of the last upkeep
         self.index = Index(engine.entries())
+        self.snapshots = Snapshots(self.index)
         self.listeners: list[Callable[[Committed], None]] = []
         self.flush: Callable[[], None] = lambda: None
         self.on_read: Callable[[], None] = lambda: None  # a place in the read queue has become free
@@ -83,6 +82,7 @@ class Store:
         self._on_bug = on_bug
         self._commits: CommitPath | None = None
         self._queued = Queued()
+        self._quota = Quota(limits, metrics)
         self._reading = 0
 
     def attach(self, commits: CommitPath) -> None:
@@ -135,20 +135,11 @@ class Store:
     def submit(self, batch: Batch, done: Callable[[Outcome], None]) -> None:
         """Queue a batch; `done` gets its outcome on the loop, after the publication of its group.
 
-        Raises Overloaded when the queue is full, CosessionError store_full when a user's write would exceed the
-        live-data limits. Deletions always pass.
+        Raises Overloaded when the queue is full, CosessionError store_full; see `store.quota`.
         """
         assert self._commits is not None, "attach comes first"
-        if self._queued.batches >= COMMIT_QUEUE_MAX:
-            self._metrics.hit("commit_queue")
-            raise Overloaded(f"cannot write: {COMMIT_QUEUE_MAX} batches wait to be committed; try again in a moment")
-        size = self._batch_bytes(batch)
-        if self._queued.bytes + size > COMMIT_QUEUE_BYTES_MAX:
-            self._metrics.hit("commit_queue_bytes")
-            raise Overloaded(
-                f"cannot write: {COMMIT_QUEUE_BYTES_MAX} bytes wait to be committed; try again in a moment"
-            )
-        self._admit(batch)
+        size = batch_bytes(batch, self.index)
+        self._quota.admit(batch, size, self.index, self._queued, self.database_bytes)
         self._queued.add(batch, size)
         self._metrics.level("commit_queue", self._queued.batches, COMMIT_QUEUE_MAX)
         self._commits.submit(Ticket(batch, done, size))
@@ -182,42 +173,6 @@ class Store:
             done(error)
             return
         done(None)
-
-    def _admit(self, batch: Batch) -> None:
-        if all(isinstance(write, Delete) for write in (*batch.then, *batch.otherwise)):
-            return
-        if batch.origin.operation.startswith("session."):
-            return  # the end of a session must be recorded also when users have filled the store
-        if self.database_bytes >= self._limits.database_bytes_max:
-            self._metrics.hit("database_bytes")
-            raise CosessionError(
-                f"cannot write: the database holds {self._limits.database_bytes_max} bytes with its log and history; "
-                "lower limits.log_window_revisions, or raise limits.database_bytes_max to its default",
-                code="store_full",
-            )
-        if self.index.live_bytes + self._queued.bytes >= self._limits.live_bytes_max:
-            self._refuse_full("live_bytes", f"{self._limits.live_bytes_max} bytes of live data")
-        if len(self.index) + self._queued.batches >= self._limits.live_entries_max and any(
-            self.index.get(write.id) is None for write in (*batch.then, *batch.otherwise)
-        ):
-            self._refuse_full("live_entries", f"{self._limits.live_entries_max} entries")
-
-    def _batch_bytes(self, batch: Batch) -> int:
-        """What a batch counts for while it waits, in bytes: about the values that it will leave behind."""
-        size = 0
-        for write in (*batch.then, *batch.otherwise):
-            if isinstance(write, Put):
-                size += len(write.value)
-            elif isinstance(write, Merge):
-                before = self.index.get(write.id)
-                size += len(write.patch) + (len(before.value) if before else 0)
-        return size
-
-    def _refuse_full(self, name: str, limit: str) -> None:
-        self._metrics.hit(name)
-        raise CosessionError(
-            f"cannot write: the store holds {limit}; delete what is no longer needed", code="store_full"
-        )
 
     # -- reading the engine ----------------------------------------------------------------------------------------
 
@@ -279,6 +234,9 @@ class Store:
         assert outcome.revision == self.revision + 1, "revisions are dense"
         self.revision = outcome.revision
         for change in outcome.changes:
+            before = self.index.get(change.id) if self.snapshots else None
+            if before is not None:
+                self.snapshots.keep(change.id, before)
             if change.kind == "put":
                 self.index.put(_entry(change, outcome))
             else:

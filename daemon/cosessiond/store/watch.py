@@ -2,8 +2,8 @@
 
 Live, it is offered each committed batch and its position follows the store's. When its connection takes no more, it
 lags: nothing is kept for it but the position, and when the connection drains it catches up from the log, a page at a
-time. Below the log window it ends with `compacted`. A snapshot is the same idea: references to the entries of one
-revision, sent as the connection takes them, then the log from there.
+time. Below the log window it ends with `compacted`. A snapshot (`store.snapshot`) begins when the connection takes
+something and is sent as it takes more, then the log from there.
 
 Rule: an event goes out only when it is the very next thing its watcher has to see; whole batches, in order, once.
 """
@@ -11,17 +11,17 @@ Rule: an event goes out only when it is the very next thing its watcher has to s
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-from msgspec import Raw, msgpack
-
-from cosession import model
 from cosession.errors import CosessionError, Overloaded, TooLarge
+from cosession.messages.limits import Limits
 from cosession.messages.store import WatchEvent
 from cosessiond.metrics import Metrics
-from cosessiond.store.engine import Applied, Committed, Engine, Entry, EntryId
+from cosessiond.store.engine import Committed, Engine, EntryId
+from cosessiond.store.public import changes_body, encode, public_entry
 from cosessiond.store.revisions import Store
+from cosessiond.store.snapshot import Snapshot
 
 #: One page of catching up, and of a snapshot.
 CATCH_UP_ROWS: Final = 256
@@ -29,10 +29,10 @@ CATCH_UP_BYTES: Final = 256 * 1024
 SNAPSHOT_BYTES: Final = 64 * 1024
 #: Pages being read for watchers at any one time; the others wait their turn.
 CATCH_UP_READS_MAX: Final = 64
-#: Revisions between two looks at which idle watchers the log window is about to pass.
-PROGRESS_EVERY: Final = 1_024
-
-_encode = msgpack.Encoder().encode
+#: Idle watchers are looked at this often while the log window is written through once.
+PROGRESS_PARTS: Final = 8
+#: About what the log keeps of a change besides its value.
+CHANGE_BYTES: Final = 256
 
 
 class Sink(Protocol):
@@ -66,7 +66,7 @@ class Watcher:
         self.next_revision = 0
         self.reported = 0
         self.state = "lagging"  # live | lagging | waiting | reading | snapshot | ended
-        self.snapshot: Iterator[Entry] | None = None
+        self.snapshot: Snapshot | None = None
 
     def selects(self, id: EntryId) -> bool:
         """Whether a change of `id` is for this watcher."""
@@ -78,14 +78,18 @@ class Watcher:
 class WatchHub:
     """All watchers of a store."""
 
-    def __init__(self, store: Store, metrics: Metrics) -> None:
+    def __init__(self, store: Store, metrics: Metrics, limits: Limits) -> None:
         self._store = store
         self._metrics = metrics
         self._by_place: dict[tuple[str, str], list[Watcher]] = {}
         self._by_sink: dict[Sink, dict[int, Watcher]] = {}
         self._waiting: deque[Watcher] = deque()
         self._reads = 0
-        self._progress_at = 0
+        # A watcher is told at the second of these at the latest, so never more than half a window behind.
+        self._progress_every = max(1, limits.log_window_revisions // PROGRESS_PARTS)
+        self._progress_bytes = limits.log_window_bytes // PROGRESS_PARTS
+        self._unreported = self._unreported_bytes = 0
+        self._told = store.revision
         store.on_read = self._read_next
 
     def __len__(self) -> int:
@@ -113,9 +117,7 @@ class WatchHub:
             self._settle(watcher)
         else:
             watcher.next_revision = self._store.revision + 1
-            watcher.reported = self._store.revision
             watcher.state = "snapshot"
-            watcher.snapshot = iter(self._select(watcher))
             self._send_snapshot(watcher)
 
     def close(self, sink: Sink, id: int) -> bool:
@@ -138,6 +140,8 @@ class WatchHub:
                 self._send_snapshot(watcher)
             elif watcher.state == "lagging":
                 self._settle(watcher)
+            elif watcher.reported < self._told:
+                self._report(watcher)
 
     def published(self, outcome: Committed) -> None:
         """A listener of the store: offer one batch to every live watcher it concerns."""
@@ -147,9 +151,7 @@ class WatchHub:
             for watcher in tuple(self._by_place.get(place, ())):  # one may end meanwhile
                 if watcher.state == "live":
                     self._offer(watcher, outcome, bodies)
-        if outcome.revision - self._progress_at >= PROGRESS_EVERY:
-            self._progress_at = outcome.revision
-            self._report_progress()
+        self._note_progress(outcome)
 
     # -- moving one watcher on -------------------------------------------------------------------------------------
 
@@ -165,7 +167,7 @@ class WatchHub:
                 return False
             body = bodies.get(chosen)
             if body is None:
-                body = bodies[chosen] = _changes_body(outcome, [outcome.changes[index] for index in chosen])
+                body = bodies[chosen] = changes_body(outcome, [outcome.changes[index] for index in chosen])
             if not watcher.sink.event(watcher.id, body):
                 self._end(watcher, TooLarge(f"cannot send revision {outcome.revision}: its frame is over the limit"))
                 return False
@@ -219,45 +221,67 @@ class WatchHub:
                 return
         self._settle(watcher)
 
-    def _select(self, watcher: Watcher) -> list[Entry]:
-        space, project = watcher.space_project
-        if watcher.exact:
-            entry = self._store.get((space, project, watcher.prefix))
-            return [entry] if entry else []
-        return list(self._store.scan(space, project, watcher.prefix))
+    def _begin_snapshot(self, watcher: Watcher) -> bool:
+        """Take hold of what is to be sent, once the connection takes something; False when there is no room."""
+        store = self._store
+        watcher.snapshot = store.snapshots.begin(
+            watcher.space_project, watcher.prefix, store.revision, exact=watcher.exact
+        )
+        watcher.next_revision = store.revision + 1
+        watcher.reported = store.revision
+        return watcher.snapshot is not None
 
     def _send_snapshot(self, watcher: Watcher) -> None:
-        revision = watcher.next_revision - 1
-        while watcher.snapshot is not None:
+        snapshots = self._store.snapshots
+        while watcher.state == "snapshot":
             if not watcher.sink.ready:
                 return
-            page: list[model.Entry] = []
-            size = 0
-            for entry in watcher.snapshot:
-                page.append(public_entry(entry))
-                size += len(entry.value) + 200
-                if size >= SNAPSHOT_BYTES:
-                    break
-            else:
-                watcher.snapshot = None
-            if page:
-                watcher.sink.event(watcher.id, _encode(WatchEvent(kind="snapshot", revision=revision, entries=page)))
-        watcher.sink.event(watcher.id, _encode(WatchEvent(kind="snapshot_end", revision=revision)))
-        watcher.state = "lagging"
-        self._settle(watcher)
+            snapshot = watcher.snapshot
+            if not (snapshots.is_open(snapshot) if snapshot else self._begin_snapshot(watcher)):
+                self._metrics.hit("snapshots")
+                self._end(watcher, Overloaded("cannot send the snapshot: too many are being sent; try again soon"))
+                return
+            self._send_page(watcher)
 
-    def _report_progress(self) -> None:
-        """Tell idle watchers where they stand before the log window passes what they last heard of."""
-        store = self._store
-        oldest = store.compact_revision + (store.revision - store.compact_revision) // 2
-        if oldest <= PROGRESS_EVERY:
+    def _send_page(self, watcher: Watcher) -> None:
+        """One frame of the snapshot; after the last one its end, and live."""
+        snapshot = watcher.snapshot
+        assert snapshot is not None
+        revision = watcher.next_revision - 1
+        page = [public_entry(entry) for entry in snapshot.page(self._store.index, SNAPSHOT_BYTES)]
+        if page and not self._send(watcher, WatchEvent(kind="snapshot", revision=revision, entries=page)):
             return
-        body = _encode(WatchEvent(kind="progress", revision=store.revision))
-        for watchers in self._by_place.values():
-            for watcher in watchers:
-                if watcher.state == "live" and watcher.reported < oldest and watcher.sink.ready:
-                    watcher.reported = store.revision
-                    watcher.sink.event(watcher.id, body)
+        if snapshot.done:
+            self._store.snapshots.end(snapshot)
+            watcher.snapshot = None
+            watcher.state = "lagging"
+            if self._send(watcher, WatchEvent(kind="snapshot_end", revision=revision)):
+                self._settle(watcher)
+
+    def _send(self, watcher: Watcher, event: WatchEvent) -> bool:
+        """False when it is larger than what the connection may be sent; that ends the watch."""
+        if watcher.sink.event(watcher.id, encode(event)):
+            return True
+        self._end(watcher, TooLarge("cannot send the snapshot: a frame of it is over the limit"))
+        return False
+
+    def _note_progress(self, outcome: Committed) -> None:
+        """Count how much of the log window has been written since idle watchers were last told where they stand."""
+        self._unreported += 1
+        self._unreported_bytes += sum(len(change.value) + CHANGE_BYTES for change in outcome.changes)
+        if self._unreported >= self._progress_every or self._unreported_bytes >= self._progress_bytes:
+            self._unreported = self._unreported_bytes = 0
+            told, self._told = self._told, outcome.revision
+            for watchers in self._by_place.values():
+                for watcher in watchers:
+                    if watcher.reported < told:
+                        self._report(watcher)
+
+    def _report(self, watcher: Watcher) -> None:
+        """Tell a live watcher that has heard nothing for long how far it has come."""
+        if watcher.state == "live" and watcher.sink.ready:
+            watcher.reported = self._store.revision
+            watcher.sink.event(watcher.id, encode(WatchEvent(kind="progress", revision=watcher.reported)))
 
     def _end(self, watcher: Watcher, error: CosessionError) -> None:
         self._metrics.count("watch.ended")
@@ -266,12 +290,14 @@ class WatchHub:
             kind="end", revision=watcher.next_revision - 1, code=error.code, message=error.message, data=data
         )
         self._forget(watcher)
-        watcher.sink.event(watcher.id, _encode(event))
+        watcher.sink.event(watcher.id, encode(event))
         watcher.sink.ended(watcher.id)
 
     def _forget(self, watcher: Watcher) -> None:
         watcher.state = "ended"
-        watcher.snapshot = None
+        if watcher.snapshot is not None:
+            self._store.snapshots.end(watcher.snapshot)
+            watcher.snapshot = None
         place = self._by_place[watcher.space_project]
         place.remove(watcher)
         if not place:
@@ -284,41 +310,3 @@ class WatchHub:
 
 def _page_after(after: int) -> Callable[[Engine], list[Committed]]:
     return lambda engine: engine.changes(after, CATCH_UP_ROWS, CATCH_UP_BYTES)
-
-
-def _changes_body(outcome: Committed, changes: list[Applied]) -> bytes:
-    time = outcome.time_ms / 1000
-    return _encode(
-        WatchEvent(
-            kind="changes",
-            revision=outcome.revision,
-            changes=[
-                model.Change(
-                    kind=change.kind,
-                    key=change.id[2],
-                    value=Raw(change.value) if change.kind == "put" else None,
-                    version=change.version,
-                    create_revision=change.create_revision,
-                    mod_revision=outcome.revision,
-                    session=outcome.origin.session,
-                    time=time,
-                )
-                for change in changes
-            ],
-        )
-    )
-
-
-def public_entry(entry: Entry) -> model.Entry:
-    """An entry as clients see it; the value stays the bytes it is."""
-    return model.Entry(
-        key=entry.id[2],
-        value=Raw(entry.value),
-        version=entry.version,
-        create_revision=entry.create_revision,
-        mod_revision=entry.mod_revision,
-        session=entry.session,
-        time=entry.time_ms / 1000,
-        ttl_s=entry.ttl_ms / 1000,
-        ephemeral=entry.owner,
-    )

@@ -32,8 +32,8 @@ from cosessiond.store.engine import (
     Refused,
     VersionRow,
 )
+from cosessiond.store.public import public_entry
 from cosessiond.store.revisions import conflict_of
-from cosessiond.store.watch import public_entry
 
 #: A batch and how many of its first compares are the daemon's own guards, whose failure means: decide again.
 Decided = tuple[Batch, int]
