@@ -162,7 +162,7 @@ SMUGGLED: Final[dict[str, str]] = {
 }
 
 #: sans-IO: these take bytes and give bytes.
-SANS_IO: Final = ("cosession.values", "cosession.wire", "cosession.protocol", "cosession.exchange")
+SANS_IO: Final = ("cosession.values", "cosession.wire", "cosession.protocol", "cosession.exchange.*")
 IO_MODULES: Final = ("asyncio", "select", "selectors", "socket", "subprocess", "threading", "time")
 
 #: On the fast path of the hook and the command line: the standard library, and of ours only what is named.
@@ -232,7 +232,7 @@ def _judge_foreign(name: str, target: str) -> str | None:
         for foreign, homes in HOMES.items():
             if (target == foreign or target.startswith(foreign + ".")) and not _within(name, homes):
                 return f"imports {target}; only {', '.join(homes)} may"
-    if name in SANS_IO and top in IO_MODULES:
+    if _within(name, SANS_IO) and top in IO_MODULES:
         return f"imports {target}, but does no input or output"
     if name in LIGHT and top not in sys.stdlib_module_names:
         return f"imports {target}, but is light: standard library only"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -21,15 +21,13 @@ POSITIONAL_MAX: Final = 5
 
 #: Modules that nothing in the packages imports, and why they live all the same. Entry points are read from pyproject.
 ROOTS: Final[dict[str, str]] = {
-    "cosession.__main__": "python -m cosession",
-    "cosession.hook": "run by path from the settings of an AI client",
     "cosessiond.store.memory": "the oracle of the tests and the specification of the store",
 }
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-def violations(root: Path = ROOT) -> list[str]:
+def violations(root: Path = ROOT, roots: Collection[str] = tuple(ROOTS)) -> list[str]:
     """Everything over its size, without its docstring or dead, each as a line to read and act on."""
     ours = modules(root)
     files = list(ours.values())
@@ -37,8 +35,9 @@ def violations(root: Path = ROOT) -> list[str]:
     found = [f"{m.path.relative_to(root)}:{line}: {why}" for m in files + tests for line, why in _sizes(m)]
     found += [f"{m.path.relative_to(root)}:{line}: {why}" for m in files for line, why in _undocumented(m)]
     advice = "is imported by nothing; do: use it, delete it, or say in sizes.ROOTS what runs it"
-    found += [f"{ours[name].path.relative_to(root)}:1: {name} {advice}" for name in _dead(ours, root)]
-    return found
+    found += [f"{ours[name].path.relative_to(root)}:1: {name} {advice}" for name in _dead(ours, root, roots)]
+    stale = [name for name in roots if name not in ours]
+    return found + [f"tests/sizes.py:1: ROOTS names {name}, which does not exist; do: remove it" for name in stale]
 
 
 def warnings(root: Path = ROOT) -> list[str]:
@@ -87,9 +86,9 @@ def _repeats(node: Function | ast.ClassDef) -> bool:
     return bool(marks & {"overload", "override", "setter", "deleter"})
 
 
-def _dead(ours: dict[str, Module], root: Path) -> list[str]:
+def _dead(ours: dict[str, Module], root: Path, roots: Collection[str]) -> list[str]:
     """Modules that no other module imports or names; a package lives while anything in it does."""
-    used = {name for name in ROOTS if name in ours} | _entry_points(root) | {"cosession", "cosessiond"}
+    used = set(roots) | _entry_points(root) | {"cosession", "cosessiond"}
     for module in ours.values():
         targets = {resolve(each.target, ours) for each in imports(module)} | set(_named(module, ours))
         used |= {target for target in targets if target and target != module.name}

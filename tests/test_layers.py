@@ -41,6 +41,8 @@ def test_downward_import_is_fine(tmp_path):
         ("client/cosession/sync.py", "import cosessiond.clock", "never imports the daemon"),
         ("client/cosession/odd.py", "", "give it a room"),
         ("client/cosession/protocol.py", "import asyncio", "does no input or output"),
+        ("client/cosession/exchange/calls.py", "from time import monotonic", "does no input or output"),
+        ("client/cosession/exchange/__init__.py", "import socket", "does no input or output"),
         ("client/cosession/errors.py", "import msgspec", "standard library only"),
         ("client/cosession/hook.py", "from cosession import wire", "standard library only"),
         ("client/cosession/mcp.py", "from cosession import doctor", "never import one another"),

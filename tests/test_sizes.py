@@ -7,12 +7,12 @@ import sizes
 DOC = '"""Doc."""\n'
 
 
-def seed(root, files):
+def seed(root, files, roots=()):
     for name, text in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    return sizes.violations(root)
+    return sizes.violations(root, roots)
 
 
 def test_nothing_is_over():
@@ -27,10 +27,10 @@ def test_well_made_tree_passes(tmp_path):
         "client/cosession/cli/__init__.py": DOC + "LAZY = {'get': 'cosession.cli.get:main'}",
         "client/cosession/cli/get.py": DOC,
         "client/cosession/sync.py": DOC + "from cosession.cli import LAZY",
-        "client/cosession/__main__.py": DOC + "import cosession.sync",
+        "client/cosession/hook.py": DOC + "import cosession.sync",
         "tests/test_some.py": DOC + "def test_no_docstring_needed(): ...",
     }
-    assert seed(tmp_path, files) == []
+    assert seed(tmp_path, files, roots=["cosession.hook"]) == []
 
 
 @pytest.mark.parametrize(
@@ -64,6 +64,11 @@ def test_module_that_only_imports_itself_is_dead(tmp_path):
     }
     (found,) = seed(tmp_path, files)
     assert found.startswith("client/cosession/wire.py:1: cosession.wire is imported by nothing")
+
+
+def test_root_that_does_not_exist_is_named(tmp_path):
+    (found,) = seed(tmp_path, {"client/cosession/__init__.py": DOC}, roots=["cosession.hook"])
+    assert found.startswith("tests/sizes.py:1: ROOTS names cosession.hook, which does not exist")
 
 
 def test_entry_points_are_alive(tmp_path):
