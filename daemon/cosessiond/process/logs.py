@@ -1,7 +1,7 @@
 """The daemon's log: structlog, readable on a terminal, one JSON object per line otherwise.
 
-Rule: one escape function for everything that came from outside; a log line is always one line. The file that a
-detached daemon writes is bounded: it rotates at LOG_BYTES_MAX and one older file is kept.
+Rule: one escape function for everything that came from outside; a log line is always one line, but for a traceback
+on a terminal. The file that a detached daemon writes is bounded: it rotates at LOG_BYTES_MAX and one older is kept.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Any, Final, TextIO
 
@@ -17,6 +18,8 @@ import structlog
 LOG_BYTES_MAX: Final = 8 * 1024 * 1024
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _TEXT_MAX: Final = 2_000
+#: Lines of a traceback in one event. The newest are kept: they say what went wrong, and where.
+TRACEBACK_LINES_MAX: Final = 60
 
 
 def escape(text: str) -> str:
@@ -75,7 +78,9 @@ def open_log(*, level: str, file: Path | None) -> Any:
     sink: TextIO | RotatingFile = RotatingFile(file) if file is not None else sys.stderr
     readable = file is None and sys.stderr.isatty()
     renderer: Any = (
-        structlog.dev.ConsoleRenderer(colors="NO_COLOR" not in os.environ)
+        structlog.dev.ConsoleRenderer(
+            colors="NO_COLOR" not in os.environ, exception_formatter=structlog.dev.plain_traceback
+        )
         if readable
         else structlog.processors.JSONRenderer()
     )
@@ -85,11 +90,29 @@ def open_log(*, level: str, file: Path | None) -> Any:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _escape_values,
+            _render_traceback,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
         cache_logger_on_first_use=True,
     ).bind(pid=os.getpid())
+
+
+def _render_traceback(_logger: Any, _method: str, event: Any) -> Any:
+    """`exc_info` as the text `exception`, a line of it escaped as any foreign text: messages quote what came in."""
+    error = event.pop("exc_info", None)
+    if isinstance(error, BaseException):
+        lines: list[str] = []
+        for part in traceback.format_exception(error):
+            ours = part.startswith(
+                "  File "
+            )  # a place in the source; what an exception says is one line, whatever it says
+            lines += part.rstrip("\n").split("\n") if ours else [part.strip("\n")]
+        left_out = len(lines) - TRACEBACK_LINES_MAX + 1
+        if left_out > 1:
+            lines[:left_out] = [f"... {left_out} lines left out ..."]
+        event["exception"] = "\n".join(map(escape, lines))
+    return event
 
 
 def _escape_values(_logger: Any, _method: str, event: Any) -> Any:
