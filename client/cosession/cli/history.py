@@ -62,7 +62,7 @@ HISTORY = Verb(
     run,
     summary="Print the versions of an entry, newest first; the last 50 are always kept.",
     options=(
-        Option("--limit", "N", "at most N versions (default 50)"),
+        Option("--limit", "N", "the newest N versions, at most 50 (default 50)"),
         Option("--before", "REV", "only those below this revision"),
     ),
     examples=(

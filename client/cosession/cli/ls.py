@@ -23,7 +23,7 @@ PAGE_ENTRIES = 1_000
 def run(given: Given) -> int:
     """Print keys, or with --long one line per entry."""
     prefix = given.words[0] if given.words else ""
-    limit = given.integer("--limit", 0)
+    limit = given.integer("--limit", 0, low=1)
     project = project_of_command(given)
     as_json, long = given.flag("--json"), given.flag("--long")
     line = Line(given)

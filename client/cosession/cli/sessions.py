@@ -16,6 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+#: The most that one `session.list` answers.
+LIMIT_MAX = 1_000
 _STATE_STYLES = {"active": "green", "idle": "green", "suspect": "yellow", "crashed": "red", "lost": "red"}
 
 
@@ -25,11 +27,11 @@ def run(given: Given) -> int:
     params = {
         "all": given.flag("--all"),
         "project": project_of_command(given) if named else "",
-        "limit": given.integer("--limit", 200, low=1, high=10_000),
+        "limit": given.integer("--limit", 200, low=1, high=LIMIT_MAX),
     }
     reply = Line(given).ask("session.list", params)
     if given.flag("--json"):
-        render.json_line({"sessions": reply["sessions"], "revision": reply["revision"]})
+        render.json_line({"sessions": reply["sessions"], "more": reply["more"], "revision": reply["revision"]})
         return 0
     if not reply["sessions"]:
         render.line("no session" + ("" if given.flag("--all") else " is alive; ended ones: cosession sessions --all"))
@@ -48,6 +50,8 @@ def run(given: Given) -> int:
         for each in reply["sessions"]
     ]
     render.table(("NAME", "STATE", "AGENT", "PID", "SINCE", "PROJECT", "ID"), rows)
+    if reply["more"]:
+        render.note(f"there are older ones: these are the newest {len(rows)} (--limit, at most {LIMIT_MAX:,})")
     return 0
 
 
@@ -93,7 +97,7 @@ SESSIONS = Verb(
     summary="List the sessions that are alive, newest first, of every project unless one is named.",
     options=(
         Option("--all", "", "also those that have ended"),
-        Option("--limit", "N", "at most N (default 200)"),
+        Option("--limit", "N", "the newest N, at most 1000 (default 200)"),
     ),
     examples=(
         ("cosession sessions", "who is at work on this machine"),
