@@ -110,7 +110,8 @@ def opening(target: Target, deadline: float, *, again: bool = False) -> Generato
             left = deadline - time.monotonic()
             if left <= 0:
                 why = f"{absence}, and {obstacle}" if obstacle else absence
-                raise _unreachable(target, f"{why}; waited {time.monotonic() - began:.1f} s")
+                waited = f"waited {time.monotonic() - began:.1f} s"
+                raise _unreachable(target, f"{why}; {waited}", advice=starter.refusal)
             yield min(next(ticks), left)
     finally:
         starter.close()
@@ -173,6 +174,8 @@ class Starter:
         self._child: subprocess.Popen[bytes] | None = None
         self._stderr = b""
         self._not_before = 0.0
+        #: What a child said that found another daemon in its way, "" so far: the last word when none answers in time.
+        self.refusal = ""
 
     @property
     def running(self) -> bool:
@@ -191,8 +194,9 @@ class Starter:
             return
         self.close()
         self._not_before = time.monotonic() + START_PAUSE_S
+        said = self._stderr.decode(errors="replace").strip()
+        self.refusal = said.rpartition("cosessiond: ")[2] if code == ALREADY_RUNNING else ""
         if code not in (0, ALREADY_RUNNING):
-            said = self._stderr.decode(errors="replace").strip()
             raise Unreachable(
                 f"cannot start the daemon: it ended with {code}: {said or 'it said nothing'}; {_START}",
                 data={"exit_code": code, "stderr": said},
@@ -342,8 +346,8 @@ def _ticks() -> Iterator[float]:
         yield _TICKS_S[-1]
 
 
-def _unreachable(target: Target, why: str) -> Unreachable:
+def _unreachable(target: Target, why: str, *, advice: str = "") -> Unreachable:
     return Unreachable(
-        f"cannot reach the daemon at {target.socket}: {why}; {_START}",
+        f"cannot reach the daemon at {target.socket}: {why}; {advice or _START}",
         data={"path": target.socket, "sandbox": sandbox_of(target.env)},
     )

@@ -26,6 +26,7 @@ from cosessiond.metrics import Metrics
 from cosessiond.process.directories import private_directory, refuse_network_file_system
 from cosessiond.process.files import open_plain
 from cosessiond.process.lock import Holder, InstanceLock
+from cosessiond.process.neighbour import refuse_neighbour
 from cosessiond.server.assembly import TABLE, Consequences, World, assemble
 from cosessiond.server.core import Core, Identity
 from cosessiond.server.listener import Listener, bind
@@ -35,7 +36,10 @@ from cosessiond.store.engine import StoreBroken, Window
 from cosessiond.store.sqlite import SqliteEngine
 
 DRAIN_S: Final = 5.0
-#: How often the daemon looks whether its lock and socket are still its own; the only timer of an idle daemon.
+#: How often the daemon looks whether its lock and socket are still its own; the only timer of an idle daemon. The
+#: kernel would tell at once (inotify, kqueue), but only through a thread or a foreign library, for what happens when
+#: somebody cleans up by hand. Until then nothing is at risk: whoever starts another daemon is told whose process to
+#: end (`process.lock`, `process.neighbour`), and SQLite's own lock keeps it out of the database.
 GUARD_S: Final = 60.0
 EXIT_IO: Final = 70
 SECRET: Final = "secret"  # noqa: S105  # the name of the file
@@ -53,14 +57,8 @@ async def serve(config: Config, log: Any, ready: Callable[[], None]) -> None:
     started_s = clock.monotonic()
     stopping = asyncio.Event()
     async with AsyncExitStack() as stack:
-        state = Path(paths.state_directory())
-        socket_path = Path(paths.socket_path())
-        stack.callback(os.close, state_fd := private_directory(state))
-        stack.callback(os.close, private_directory(socket_path.parent))
-        refuse_network_file_system(state, state_fd)
-        lock = InstanceLock(Path(paths.lock_file()), pause)
-        stack.callback(lock.release)
-        lock.publish(_holder(daemon_id := ulid(clock, entropy), socket_path=""))
+        daemon_id = ulid(clock, entropy)
+        state, state_fd, socket_path, lock = _claim(stack, daemon_id)
         loop.set_exception_handler(lambda _, context: _on_loop_error(log, context))
 
         metrics = Metrics(lambda name, used, limit: log.warning("near a limit", limit=name, used=used, max=limit))
@@ -112,6 +110,23 @@ async def serve(config: Config, log: Any, ready: Callable[[], None]) -> None:
         listener.close()
         await _drain(core)
     log.info("stopped", revision=core.store.revision)
+
+
+def _claim(stack: AsyncExitStack, daemon_id: str) -> tuple[Path, int, Path, InstanceLock]:
+    """Make sure that the places are ours and that this is the only daemon in them, before anything is touched.
+
+    The state directory and its descriptor, the path of the socket, the lock.
+    """
+    state = Path(paths.state_directory())
+    socket_path = Path(paths.socket_path())
+    stack.callback(os.close, state_fd := private_directory(state))
+    stack.callback(os.close, private_directory(socket_path.parent))
+    refuse_network_file_system(state, state_fd)
+    lock = InstanceLock(Path(paths.lock_file()), pause)
+    stack.callback(lock.release)
+    lock.publish(_holder(daemon_id, socket_path=""))
+    refuse_neighbour(socket_path)  # when daemon.lock was removed by hand, a second daemon comes this far
+    return state, state_fd, socket_path, lock
 
 
 def _handle_signals(loop: asyncio.AbstractEventLoop, stopping: asyncio.Event, log: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 
 import psutil
@@ -103,6 +104,19 @@ def test_a_start_that_fails_says_why(spawning, home):
     err = spawning.refused(69, "start").err
     assert "chmod 700" in err
     (home / "state").chmod(0o700)
+
+
+def test_start_says_whose_process_to_end_when_the_daemon_has_lost_its_socket(spawning, home):
+    pid = spawning.ok("start", "--json").json["pid"]
+    (home / "run" / "d.sock").unlink()
+    for timeout_s in ("2", "6", "30"):  # as long as it takes a start to be refused
+        err = spawning.refused(69, "start", "--timeout", timeout_s).err
+        if "already running" in err:
+            break
+    assert f"already running (pid {pid}," in err
+    assert err.endswith(f"run: kill {pid}, then: cosession start\n")
+    os.kill(pid, signal.SIGTERM)  # as it says
+    assert spawning.ok("start", "--json").json["started"] is True
 
 
 def test_status_for_people_and_programs(cli, daemon):

@@ -4,20 +4,25 @@ daemon that has lost its lock or socket to somebody stops.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cosession._version import __version__
+from cosession.errors import CosessionError
 from cosessiond import app
 from cosessiond.process.lock import InstanceLock
+from cosessiond.store.schema import open_database
 from harness import Daemon
-from process.starting import EXIT_CONFIG, EXIT_RUNNING, attempt, environment, filled, refusal, serves, tree
+from process.starting import EXIT_CONFIG, EXIT_RUNNING, environment, filled, refusal, serves, tree
 from rawclient import Pack
 from server.inprocess import Inside
 
@@ -190,17 +195,62 @@ def test_whoever_lost_the_socket_does_not_unlink_the_one_that_is_there_now(daemo
     assert daemon.socket.read_text() == "somebody else's"
 
 
-def test_a_lock_that_is_removed_lets_a_second_daemon_in_but_not_beside_the_database(daemon: Daemon) -> None:
-    """What is left when somebody cleans up by hand: SQLite's own lock keeps the second one out of the file."""
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_lock_that_was_removed_lets_no_second_daemon_beside_the_first(daemon: Daemon, *, stopped: bool) -> None:
+    """What is left when somebody cleans up by hand: the socket tells who serves, also when it does not answer."""
     with Pack(daemon.socket) as peer:
         peer.reply("put", key="a", value=1)
         (daemon.home / "state" / "daemon.lock").unlink()
         before = tree(daemon.home / "state", ignored=["daemon.lock"])
-        ended = attempt(daemon.home)
-        assert ended.returncode in (EXIT_RUNNING, EXIT_CONFIG, 70), ended.stderr
-        assert "Traceback" not in ended.stderr
+        if stopped:
+            daemon.signal(signal.SIGSTOP)
+        try:
+            said = refusal(daemon.home, code=EXIT_RUNNING)
+        finally:
+            daemon.signal(signal.SIGCONT)
+        assert f"already running (pid {daemon.pid}) on the socket {daemon.socket}" in said
         assert tree(daemon.home / "state", ignored=["daemon.lock"]) == before
         assert peer.reply("put", key="a", value=2)["written"]["version"] == 2
+
+
+def test_without_lock_and_socket_the_database_itself_keeps_the_second_daemon_out(daemon: Daemon) -> None:
+    with Pack(daemon.socket) as peer:
+        peer.reply("put", key="a", value=1)
+        (daemon.home / "state" / "daemon.lock").unlink()
+        daemon.socket.unlink()
+        before = tree(daemon.home / "state", ignored=["daemon.lock"])
+        said = refusal(daemon.home, code=EXIT_RUNNING)
+        assert f"cannot open {daemon.database}: already running" in said
+        assert "end that process" in said
+        assert tree(daemon.home / "state", ignored=["daemon.lock"]) == before
+        assert peer.reply("put", key="a", value=2)["written"]["version"] == 2
+
+
+def test_a_second_daemon_says_so_when_the_first_has_lost_its_socket(daemon: Daemon) -> None:
+    daemon.socket.unlink()
+    said = refusal(daemon.home, code=EXIT_RUNNING)
+    assert f"already running (pid {daemon.pid}, version {__version__}, but nobody answers on its socket" in said
+    assert said.rstrip().endswith(f"run: kill {daemon.pid}, then: cosession start")
+
+
+def test_nobody_waits_for_a_database_that_somebody_else_has_open(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One daemon has it; so nothing is to be gained by waiting."""
+    filled(home)
+    waits: list[float] = []
+    connect = sqlite3.connect
+
+    def spied(*args: Any, timeout: float = 5.0, **more: Any) -> sqlite3.Connection:
+        waits.append(timeout)
+        return connect(*args, timeout=timeout, **more)
+
+    with contextlib.closing(connect(home / "state" / "store.db", isolation_level=None)) as other:
+        other.execute("PRAGMA locking_mode=EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        monkeypatch.setattr(sqlite3, "connect", spied)
+        with pytest.raises(CosessionError, match="already running, another process has it open") as caught:
+            open_database(home / "state" / "store.db", was_used=True)
+        assert caught.value.code == "already_running"
+    assert waits == [0]
 
 
 def test_what_a_dead_daemon_left_in_the_lock_says_nothing(home: Path) -> None:

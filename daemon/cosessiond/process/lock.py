@@ -16,6 +16,7 @@ from msgspec import DecodeError, Struct, ValidationError, json
 
 from cosession.errors import ConfigError, CosessionError
 from cosessiond.process.files import open_plain
+from cosessiond.process.neighbour import answering_pid
 
 _LOOKS: Final = 25
 _LOOK_S: Final = 0.02
@@ -47,12 +48,7 @@ class InstanceLock:
         except portalocker.AlreadyLocked as error:
             holder = _living_holder(path, pause)
             self._file.close()
-            who = f"pid {holder.pid}, version {holder.version}" if holder else "it is still starting"
-            raise CosessionError(
-                f"cannot start: already running ({who}); use it, or run: cosession restart",
-                code="already_running",
-                data={"pid": holder.pid if holder else 0},
-            ) from error
+            raise _already_running(holder) from error
         except portalocker.LockException as error:
             self._file.close()
             raise ConfigError(f"cannot lock {path}: {error}; keep the state on a local disk") from error
@@ -74,6 +70,20 @@ class InstanceLock:
     def release(self) -> None:
         """Let the next daemon in. The content stays, as the trace of the last holder."""
         self._file.close()
+
+
+def _already_running(holder: Holder | None) -> CosessionError:
+    """The error for whoever wanted the lock of `holder` (None: it has not said yet who it is)."""
+    who = f"pid {holder.pid}, version {holder.version}" if holder else "it is still starting"
+    what_to_do = "use it, or run: cosession restart"
+    if holder and holder.socket and answering_pid(Path(holder.socket)) is None:
+        who += f", but nobody answers on its socket {holder.socket}: it is ending, or the socket was removed"
+        what_to_do = f"run: kill {holder.pid}, then: cosession start"
+    return CosessionError(
+        f"cannot start: already running ({who}); {what_to_do}",
+        code="already_running",
+        data={"pid": holder.pid if holder else 0},
+    )
 
 
 def _living_holder(path: Path, pause: Callable[[float], None]) -> Holder | None:

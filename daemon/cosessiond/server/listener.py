@@ -6,7 +6,6 @@ Rule: our own cap on connections, refused with a word; the accept loop never spi
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import select
 import socket
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cosession.errors import ConfigError, CosessionError, NotAllowed, Overloaded
+from cosessiond.process.neighbour import refuse_neighbour
 from cosessiond.server.conversation import HIGH_WATER_BYTES, Conversation
 from cosessiond.server.core import Core
 from cosessiond.server.table import Operation
@@ -58,13 +58,7 @@ def _remove_stale(path: Path) -> None:
         return
     if not stat.S_ISSOCK(status.st_mode) or status.st_uid != os.geteuid():
         raise ConfigError(f"cannot listen on {path}: something else is there; move it away")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
-        # Another state directory may be served here: its daemon holds another lock, so the lock does not tell.
-        if probe.connect_ex(os.fspath(path)) in (0, errno.EAGAIN, errno.EINPROGRESS):
-            raise CosessionError(
-                f"cannot listen on {path}: another daemon answers there; give this one a socket of its own",
-                code="already_running",
-            )
+    refuse_neighbour(path)
     path.unlink()
 
 

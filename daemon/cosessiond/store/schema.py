@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from cosession.errors import ConfigError
+from cosession.errors import ConfigError, CosessionError
 from cosessiond.process.files import open_plain
 from cosessiond.store.engine import StoreBroken
 from cosessiond.store.migrations import MIGRATIONS, SCHEMA
@@ -39,12 +39,13 @@ _SETTINGS: Final[tuple[tuple[str, str, object], ...]] = (
 def open_database(path: Path, *, was_used: bool) -> sqlite3.Connection:
     """The one connection to the database at `path`, created and migrated as needed.
 
-    Raises ConfigError for a foreign file, a newer schema, or a directory that cannot be written; StoreBroken when
-    SQLite reports damage or an I/O error.
+    Raises ConfigError for a foreign file, a newer schema, or a directory that cannot be written; CosessionError
+    already_running when another process has it open; StoreBroken when SQLite reports damage or an I/O error.
     """
     _check_header(path, was_used=was_used)
     try:
-        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=64)
+        # timeout: nobody else may have it open, so there is nobody to wait for.
+        db = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=64)
     except sqlite3.Error as error:
         raise ConfigError(f"cannot open {path}: {error}; check the directory's owner and mode") from error
     try:
@@ -56,6 +57,12 @@ def open_database(path: Path, *, was_used: bool) -> sqlite3.Connection:
         _migrate(db, path)
     except sqlite3.DatabaseError as error:
         abandon(db, path)
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
+            raise CosessionError(
+                f"cannot open {path}: already running, another process has it open though daemon.lock was free (was "
+                f"that file removed?); end that process (fuser {path} names it), then: cosession start",
+                code="already_running",
+            ) from error
         raise StoreBroken(f"cannot open {path}: {error}") from error
     except BaseException:
         abandon(db, path)
