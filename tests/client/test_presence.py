@@ -105,27 +105,59 @@ class TestBeatSchedule:
         schedule = BeatSchedule()
         schedule.add("s", 30.0, TOKEN, now=100.0)
         period = 30.0 / BEATS_PER_PERIOD
-        assert schedule.wait_s(100.0) == period
-        assert schedule.due(100.0 + period / 2) == []
-        (beat,) = schedule.due(100.0 + period)
+        first = 120.0
+        assert 100.0 + schedule.wait_s(100.0) == first
+        assert schedule.due(100.0 + (first - 100.0) / 2) == []
+        (beat,) = schedule.due(first)
         assert (beat.session, beat.session_token) == ("s", TOKEN)
-        assert schedule.wait_s(100.0 + period) == period
+        assert schedule.wait_s(first) == period
+
+    def test_beats_of_all_processes_come_at_the_same_moments(self):
+        """Whenever a session began, and however late a beat was sent: one wake-up of the machine for all."""
+        for began in (90.0, 100.0, 119.9, 120.0):
+            schedule = BeatSchedule()  # each of another process
+            schedule.add("s", 30.0, "", now=began)
+            at = began + schedule.wait_s(began)
+            for _ in range(3):
+                assert at % 30.0 == 0.0
+                schedule.due(at + 0.5)
+                at += 0.5 + schedule.wait_s(at + 0.5)
+            assert at % 30.0 == 0.0
+
+    @pytest.mark.parametrize("early", [0.0, 0.001, 0.02])
+    def test_a_timer_that_comes_a_bit_early_sends_one_beat_not_two(self, early):
+        schedule = BeatSchedule()
+        schedule.add("s", 30.0, "", now=100.0)
+        assert len(schedule.due(120.0 - early)) == 1
+        assert schedule.due(120.0) == []
+        assert 120.0 + schedule.wait_s(120.0) == 150.0
+
+    def test_no_two_beats_are_more_than_a_period_apart(self):
+        """But for the thousandth in which a session that begins just before a beat waits for the next."""
+        schedule = BeatSchedule()
+        for began in (0.0, 1.0, 29.9, 29.999, 30.0, 1e6 + 0.1):
+            schedule.add("s", 30.0, "", now=began)
+            assert 0.0 < schedule.wait_s(began) <= 30.0 * 1.001
 
     def test_what_is_nearly_due_goes_along(self):
         schedule = BeatSchedule()
         schedule.add("a", 30.0, "", now=0.0)
-        schedule.add("b", 30.0, "", now=0.5)
-        schedule.add("c", 30.0, "", now=5.0)
-        assert [beat.session for beat in schedule.due(30.0 / BEATS_PER_PERIOD)] == ["a", "b"]
+        schedule.add("b", 31.0, "", now=0.5)
+        schedule.add("c", 40.0, "", now=0.5)
+        assert [beat.session for beat in schedule.due(30.0)] == ["a", "b"]
+        assert schedule.wait_s(30.0) == 10.0
+        assert [beat.session for beat in schedule.due(60.0)] == ["a", "b", "c"]
 
     def test_a_beat_that_failed_comes_again_soon(self):
         schedule = BeatSchedule()
         schedule.add("s", 30.0, "", now=0.0)
-        schedule.due(10.0)
-        schedule.postpone(2.0, 10.0)
-        assert schedule.wait_s(10.0) == 2.0
-        schedule.postpone(50.0, 10.0)
-        assert schedule.wait_s(10.0) == 2.0  # never later than it was
+        schedule.due(30.0)
+        schedule.postpone(2.0, 30.0)
+        assert schedule.wait_s(30.0) == 2.0
+        schedule.postpone(50.0, 30.0)
+        assert schedule.wait_s(30.0) == 2.0  # never later than it was
+        schedule.due(32.0)
+        assert schedule.wait_s(32.0) == 28.0
 
     def test_removed(self):
         schedule = BeatSchedule()

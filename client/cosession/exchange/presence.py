@@ -121,6 +121,10 @@ class _Beat:
 class BeatSchedule:
     """When which session's heartbeat is due, on a clock the caller reads (seconds).
 
+    A beat is due at the multiples of its period on that clock. All processes of a machine share it, so the beats of
+    all clients come at the same moments: an idle machine is woken a few times per period, not once per session, and
+    the daemon's deadlines, which follow from the beats, fall together too.
+
     Sessions may come and go in other threads than the one that beats: each change is one step on the dict.
     """
 
@@ -131,7 +135,7 @@ class BeatSchedule:
         """Beat for `session`, which promised a sign of life every `heartbeat_s` seconds."""
         period_s = heartbeat_s / BEATS_PER_PERIOD
         request = Heartbeat(session=session, session_token=session_token)
-        self._beats[session] = _Beat(period_s, request, now + period_s)
+        self._beats[session] = _Beat(period_s, request, _next_multiple(period_s, now))
 
     def remove(self, session: str) -> None:
         """Beat no more; harmless when done before."""
@@ -143,13 +147,18 @@ class BeatSchedule:
         return max(0.0, min(due) - now) if due else None
 
     def due(self, now: float) -> list[Heartbeat]:
-        """The beats to send now; each is next due one period from now."""
+        """The beats to send now; each is next due at the first multiple of its period after this one."""
         found = [beat for beat in list(self._beats.values()) if beat.due - beat.period_s * _EARLY <= now]
         for beat in found:
-            beat.due = now + beat.period_s
+            beat.due = _next_multiple(beat.period_s, max(now, beat.due))
         return [beat.request for beat in found]
 
     def postpone(self, seconds: float, now: float) -> None:
         """What was to be sent just now did not arrive: all are due again within `seconds`."""
         for beat in list(self._beats.values()):
             beat.due = min(beat.due, now + seconds)
+
+
+def _next_multiple(period_s: float, now: float) -> float:
+    """The first multiple of `period_s` after `now`, by at least a thousandth of it: a timer may come a bit early."""
+    return (now // period_s + (1 if now % period_s < period_s * 0.999 else 2)) * period_s
