@@ -1,8 +1,11 @@
 """The tests see the installed wheel, never the tree, and the wheel is the tree's."""
 
+import ast
+import re
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import pytest
 import cosession
 import cosession._version
 import cosessiond
+import source_tree
 from source_tree import PACKAGES, ROOT
 
 SITE_PACKAGES = Path(sysconfig.get_path("purelib")).resolve()
@@ -61,3 +65,37 @@ def test_command_is_installed(command):
 def _is_cache(path: Path) -> bool:
     """What tools leave behind: git ignores it, and so does the wheel."""
     return any(part == "__pycache__" or part.startswith(".") for part in path.parts)
+
+
+def shown_texts(module: source_tree.Module) -> Iterator[ast.Constant]:
+    """The string constants of a module that are no docstring."""
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    docstrings = {
+        id(node.body[0].value) for node in ast.walk(module.tree) if isinstance(node, documented) and _has(node)
+    }
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            yield node
+
+
+def _has(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    return ast.get_docstring(node, clean=False) is not None
+
+
+def test_nothing_shown_to_users_sends_them_to_a_file_they_do_not_have() -> None:
+    """The wheel holds no document: a message says the thing itself."""
+    found = [
+        f"{module.name}:{node.lineno}: {node.value}"
+        for module in source_tree.modules().values()
+        for node in shown_texts(module)
+        if re.search(r"\.md\b|\bDESIGN\b|\bARCHITECTURE\b|\bREADME\b", str(node.value))
+    ]
+    assert not found
+
+
+def test_a_document_named_in_a_message_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "x.py"
+    path.write_text('"""See README.md."""\nraise ValueError(f"cannot: {1}; see client/PROTOCOL.md")\n')
+    texts = [node.value for node in shown_texts(source_tree.read(path, "x"))]
+    assert "; see client/PROTOCOL.md" in texts
+    assert "See README.md." not in texts

@@ -49,9 +49,15 @@ def load(path: Path) -> Config:
     try:
         config = toml.decode(text, type=Config)
     except (DecodeError, UnicodeError) as error:
-        raise ConfigError(f"cannot use {path}: {error}; see the names in README.md") from error
+        raise ConfigError(f"cannot use {path}: {error}; {_names()}") from error
     _check_limits(config.limits, path)
     return config
+
+
+def _names() -> str:
+    """What may stand in the file."""
+    tables = (f"[{each.name}] with {', '.join(each.type.__struct_fields__)}" for each in structs.fields(Config))
+    return f"correct it: it may hold {' and '.join(tables)}"
 
 
 def _check_limits(limits: Limits, path: Path) -> None:

@@ -13,10 +13,12 @@ from __future__ import annotations
 import json
 from typing import Any, Final, Protocol
 
-from msgspec import DecodeError, Raw, Struct, ValidationError, msgpack
+from msgspec import DecodeError, Raw, Struct, ValidationError, msgpack, structs
 
 from cosession.errors import CosessionError, InvalidRequest, TooLarge
+from cosession.messages import REQUESTS, Request
 from cosession.messages.limits import METHOD_BYTES_MAX, REQUEST_ID_BYTES_MAX
+from cosession.messages.store import Txn
 from cosession.values import from_json
 
 CALL: Final = 0
@@ -38,6 +40,11 @@ _decode_call = msgpack.Decoder(tuple[int, int, str, Raw]).decode
 _decode_names = msgpack.Decoder(dict[str, Raw]).decode
 _decode_items = msgpack.Decoder(list[Raw]).decode
 _LISTS_OF_MAPS: Final = frozenset({"compares", "then", "else"})
+#: What stands in the lists of a transaction.
+TXN_SHAPES: Final = (
+    'a compare is {"kind": "entry", "key", "field", "value"} or {"kind": "range", "prefix", "max_mod_revision"}, '
+    'a write is {"op": "put", "key", "value"}, {"op": "merge", "key", "patch"} or {"op": "delete", "key"}'
+)
 _MAP16: Final = 0xDE
 _decode_answer = msgpack.Decoder(tuple[int, int, Raw]).decode
 
@@ -293,9 +300,20 @@ def decode_params(decoder: msgpack.Decoder[Any], params: bytes) -> Any:
         _check_names(params)
         return request  # the checks belong together
     except ValidationError as error:
-        raise InvalidRequest(f"cannot take the parameters: {str(error)[:300]}; see client/PROTOCOL.md") from None
+        why = str(error)[:300]
+        known = TXN_SHAPES if decoder.type is Txn and "[" in why else _taken_by(decoder.type)
+        raise InvalidRequest(f"cannot take the parameters: {why}; {known}") from None
     except (DecodeError, RecursionError, UnicodeError, OverflowError) as error:
         raise InvalidRequest(f"cannot read the parameters: {str(error)[:300]}; send a map of names") from None
+
+
+def _taken_by(request: type[Request[Any]]) -> str:
+    """Which parameters a request takes."""
+    fields = structs.fields(request)
+    needed = [each.encode_name for each in fields if each.required]
+    others = [each.encode_name for each in fields if not each.required]
+    taken = ", ".join(needed) + (" and optionally " if needed and others else "") + ", ".join(others)
+    return f"{request.method} takes {taken or 'none'}"
 
 
 def _check_names(params: bytes) -> None:
@@ -352,5 +370,6 @@ def _invalid(why: str) -> InvalidRequest:
 def unknown_method(method: str) -> InvalidRequest:
     """The error for a method that does not exist."""
     return InvalidRequest(
-        f"cannot call {method[:METHOD_BYTES_MAX]!r}: no such method; see client/PROTOCOL.md", code="unknown_method"
+        f"cannot call {method[:METHOD_BYTES_MAX]!r}: no such method; use one of: {', '.join(REQUESTS)}",
+        code="unknown_method",
     )

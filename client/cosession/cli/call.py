@@ -33,8 +33,12 @@ CALL = Verb(
     "METHOD [JSON]",
     run,
     summary="Call a method of the daemon and print its result as JSON.",
-    text="JSON is the object of parameters, `-` reads it from standard input. The methods are those of\n"
-    "client/PROTOCOL.md. Nothing is added: no project, no request id, and no daemon is started.",
+    text="JSON is the object of parameters, `-` reads it from standard input. Nothing is added: no project, no\n"
+    "request id, and no daemon is started. A parameter that does not exist is answered with those that do.\n\n"
+    "methods:\n"
+    "  hello ping status admin.stop\n"
+    "  get range put delete merge txn history watch unwatch\n"
+    "  session.register session.heartbeat session.close session.list session.explain",
     examples=(
         ("cosession debug call ping", "without parameters"),
         ('cosession debug call get \'{"key": "plan/next", "project": "global"}\'', "with parameters"),

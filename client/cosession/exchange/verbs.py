@@ -14,6 +14,7 @@ from msgspec import UNSET, Raw, UnsetType, msgpack
 from cosession.errors import Compacted, CosessionError, InvalidRequest
 from cosession.messages.store import Compare, Merge, Put, Range, RangeReply, Txn, TxnWrite
 from cosession.model import Entry, Written
+from cosession.wire import TXN_SHAPES
 
 #: Longest random waits of `update`, in seconds, after its first retry, which comes at once.
 UPDATE_CEILINGS_S: Final = (0.1, 0.2, 0.4)
@@ -67,7 +68,7 @@ def txn_of(compares: Sequence[Part], then: Sequence[Part], otherwise: Sequence[P
     try:
         parts = _txn_parts.decode(_encode((compares, then, otherwise)))
     except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise InvalidRequest(f"cannot send the transaction: {error}; see client/PROTOCOL.md") from None
+        raise InvalidRequest(f"cannot send the transaction: {error}; {TXN_SHAPES}") from None
     return Txn(compares=parts[0], then=parts[1], otherwise=parts[2], **names)
 
 
