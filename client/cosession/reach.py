@@ -42,6 +42,9 @@ STDERR_BYTES_MAX: Final = 8192
 ALREADY_RUNNING: Final = 75
 _TICKS_S: Final = (0.002, 0.005, 0.01, 0.02, 0.05)
 _START: Final = "run: cosession start"
+_NAMED: Final = "name the socket of a running daemon, or none"
+#: What a start that failed counts as, by the exit code of the daemon: the same as if the daemon had been run by hand.
+_START_CODES: Final = {70: "io_error", 78: "config"}
 
 #: Variables of agents that run commands in a sandbox, where a daemon would end with it or see a different machine.
 SANDBOXES: Final = {
@@ -122,7 +125,7 @@ def start_obstacle(target: Target, wall_s: float) -> str:
     if target.named:
         return "a socket named by the caller starts nothing"
     if not target.spawn:
-        return "starting it is forbidden (spawn=False)"
+        return "starting it is forbidden (spawn=False or --no-spawn)"
     if target.env.get("COSESSION_NO_SPAWN", "0") not in ("", "0"):
         return "starting it is forbidden (COSESSION_NO_SPAWN)"
     sandbox = sandbox_of(target.env)
@@ -197,10 +200,7 @@ class Starter:
         said = self._stderr.decode(errors="replace").strip()
         self.refusal = said.rpartition("cosessiond: ")[2] if code == ALREADY_RUNNING else ""
         if code not in (0, ALREADY_RUNNING):
-            raise Unreachable(
-                f"cannot start the daemon: it ended with {code}: {said or 'it said nothing'}; {_START}",
-                data={"exit_code": code, "stderr": said},
-            )
+            raise _cannot_start(code, said)
 
     def close(self) -> None:
         """Collect the child. One that is still at it is killed: the daemon it may have begun is not its descendant."""
@@ -346,8 +346,18 @@ def _ticks() -> Iterator[float]:
         yield _TICKS_S[-1]
 
 
+def _cannot_start(code: int, said: str) -> Unreachable:
+    """The error for a child that ended with `code`; where the daemon said why, and what to do, that is said."""
+    reason = said.removeprefix("cosessiond: ")
+    if reason.startswith("cannot ") and "\n" not in reason:
+        message = f"cannot start the daemon: it {reason}"
+    else:
+        message = f"cannot start the daemon: it ended with {code}: {said or 'it said nothing'}; run: cosessiond"
+    return Unreachable(message, code=_START_CODES.get(code, "unreachable"), data={"exit_code": code, "stderr": said})
+
+
 def _unreachable(target: Target, why: str, *, advice: str = "") -> Unreachable:
     return Unreachable(
-        f"cannot reach the daemon at {target.socket}: {why}; {advice or _START}",
+        f"cannot reach the daemon at {target.socket}: {why}; {advice or (_NAMED if target.named else _START)}",
         data={"path": target.socket, "sandbox": sandbox_of(target.env)},
     )

@@ -101,8 +101,10 @@ def test_stop_finds_the_daemon_wherever_it_listens(spawning, home):
 def test_a_start_that_fails_says_why(spawning, home):
     (home / "state").mkdir(mode=0o755)
     (home / "state").chmod(0o755)
-    err = spawning.refused(69, "start").err
-    assert "chmod 700" in err
+    err = spawning.refused(78, "start").err
+    assert "cannot start the daemon: it cannot use directory" in err
+    assert err.endswith(f"; run: chmod 700 {home}/state\n"), "the daemon's remedy, and no other after it"
+    assert spawning.run("get", "k", "--json").error["code"] == "config"
     (home / "state").chmod(0o700)
 
 

@@ -118,7 +118,7 @@ class TestNobodyThere:
             carry_out(no_spawn(env))
         assert caught.value.message == (
             f"cannot reach the daemon at {home}/run/d.sock: no socket is there, and starting it is forbidden "
-            "(spawn=False); run: cosession start"
+            "(spawn=False or --no-spawn); run: cosession start"
         )
 
     def test_a_stale_socket(self, env, home, listen):
@@ -283,9 +283,32 @@ class TestStart:
 
     def test_a_start_that_fails_says_why(self, env, monkeypatch):
         target = self.starting(env, monkeypatch, "import sys; print('no room\\nat all', file=sys.stderr); sys.exit(78)")
-        with pytest.raises(Unreachable, match="it ended with 78: no room\nat all; run: cosession start") as caught:
+        with pytest.raises(Unreachable, match="it ended with 78: no room\nat all; run: cosessiond") as caught:
             carry_out(target, seconds=20)
         assert caught.value.data["exit_code"] == 78
+
+    @pytest.mark.parametrize(
+        ("ends_with", "code", "exit_code"), [(78, "config", 78), (70, "io_error", 70), (1, "unreachable", 69)]
+    )
+    def test_what_the_daemon_says_is_passed_on_with_its_exit_code(self, env, monkeypatch, ends_with, code, exit_code):
+        """The cause and the remedy are the daemon's: nothing is added that would lead away from them."""
+        program = (
+            f"import sys; sys.stderr.write('cosessiond: cannot use X: it is a link; move it'); sys.exit({ends_with})"
+        )
+        with pytest.raises(Unreachable) as caught:
+            carry_out(self.starting(env, monkeypatch, program), seconds=20)
+        assert caught.value.message == "cannot start the daemon: it cannot use X: it is a link; move it"
+        assert (caught.value.code, caught.value.exit_code) == (code, exit_code)
+
+    def test_a_start_that_is_refused_all_the_time_says_why_in_the_end(self, env, monkeypatch):
+        told = "cosessiond: cannot start: already running (pid 7), but nobody answers on its socket; run: kill 7"
+        target = self.starting(env, monkeypatch, f"import sys; sys.stderr.write({told!r}); sys.exit(75)")
+        for seconds in (1, 5, 30):  # as long as it takes the child to say it
+            with pytest.raises(Unreachable) as caught:
+                carry_out(target, seconds=seconds)
+            if "pid 7" in caught.value.message:
+                break
+        assert caught.value.message.endswith(" s; " + told.removeprefix("cosessiond: "))
 
     def test_one_that_says_very_much_does_not_hang(self, env, monkeypatch):
         target = self.starting(env, monkeypatch, "import os; [os.write(2, b'x' * 4096) for _ in range(256)]; 1/0")

@@ -163,7 +163,7 @@ def test_a_start_that_cannot_work_says_why(connect, run, place):
     (place / "state" / "store.db").mkdir()  # no daemon can open that
 
     async def body():
-        with pytest.raises(Unreachable, match="cannot start the daemon: it ended with") as caught:
+        with pytest.raises(Unreachable, match="cannot start the daemon: it cannot ") as caught:
             async with connect():
                 pass
         assert caught.value.data["stderr"]
