@@ -166,13 +166,15 @@ def test_update_of_a_string(cli):
         (("sh", "-c", "kill -9 $$"), "ended by signal 9"),
         (("no-such-command-here",), "cannot be run"),
         (("echo", "oops"), "not JSON"),
-        (("true",), "printed nothing"),
+        (("true",), "printed is empty"),
         (("printf", "\\377"), "UTF-8"),
         ((), "needs a command after --"),
     ],
 )
 def test_update_writes_nothing_when_the_command_fails(cli, command, why):
-    assert why in cli.refused(64, "update", "k", "--", *command).err
+    err = cli.refused(64, "update", "k", "--", *command).err
+    assert why in err
+    assert "; do: " in err
     cli.refused(1, "get", "k")
 
 

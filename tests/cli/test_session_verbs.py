@@ -10,6 +10,8 @@ import threading
 
 import pytest
 
+from cosession.messages import REQUESTS
+
 #: A session process: registers over the library, puts an entry, and lives until its standard input ends.
 SESSION = """
 import sys
@@ -61,7 +63,7 @@ def live(cli):
 
 def test_sessions_lists_the_living_and_with_all_the_ended(cli, live):
     assert cli.ok("sessions").out.startswith("no session is alive")
-    assert cli.ok("sessions", "--json").json == {"sessions": [], "revision": 0}
+    assert cli.ok("sessions", "--json").json == {"sessions": [], "more": False, "revision": 0}
     otter = live("otter")
     lines = cli.ok("sessions").out.splitlines()
     assert lines[0].split() == ["NAME", "STATE", "AGENT", "PID", "SINCE", "PROJECT", "ID"]
@@ -76,6 +78,25 @@ def test_sessions_lists_the_living_and_with_all_the_ended(cli, live):
     [session] = cli.ok("sessions", "--all", "--json").json["sessions"]
     assert session["state"] == "closed"
     assert "closed" in cli.ok("sessions", "--all").out
+
+
+def test_a_list_that_was_cut_says_so(cli, live):
+    live("otter")
+    live("wren")
+    assert not cli.ok("sessions").err
+    cut = cli.ok("sessions", "--limit", "1")
+    assert (len(cut.out.splitlines()), cut.err.count("--limit")) == (2, 1)
+    assert cli.ok("sessions", "--limit", "1", "--json").json["more"] is True
+
+
+@pytest.mark.parametrize(
+    ("words", "most"), [(("sessions",), 1_000), (("sessions", "--all"), 1_000), (("history", "k"), 50)]
+)
+def test_a_limit_is_what_the_daemon_grants(cli, words, most):
+    cli.ok("put", "k", "1")
+    cli.ok(*words, "--limit", str(most))
+    for limit in (0, most + 1):
+        assert f"from 1 to {most}" in cli.refused(64, *words, "--limit", str(limit)).err
 
 
 def test_explain_a_live_and_a_dead_session(cli, live):
@@ -133,7 +154,7 @@ class HostileDaemon:
     entry = {"key": HOSTILE, "value": HOSTILE, "version": 1, "mod_revision": 2, "session": HOSTILE, "time": 0.0}
     layer = {"layer": HOSTILE, "signal": HOSTILE, "evidence": HOSTILE, "cost_ms": 0.1}
     answers = {
-        "session.list": {"sessions": [session]},
+        "session.list": {"sessions": [session], "more": True},
         "session.explain": {
             "session": session,
             "layers": [layer],
@@ -234,3 +255,14 @@ def test_debug_call(cli, daemon):
     cli.refused(64, "debug", "call", "get", "[]")
     cli.refused(64, "debug", "call", "get", "{")
     assert "same name twice" in cli.refused(64, "debug", "call", "get", '{"key": "a", "key": "b"}').err
+
+
+def test_debug_call_explains_every_method_there_is(nowhere):
+    listed = nowhere.ok("debug", "call", "--help").out.partition("\nmethods:\n")[2].partition("\n\n")[0].split()
+    assert listed == list(REQUESTS)
+
+
+def test_what_the_daemon_does_not_take_is_answered_with_what_it_takes(cli):
+    assert "use one of: hello, ping" in cli.refused(64, "debug", "call", "pnig").err
+    err = cli.refused(64, "debug", "call", "get", '{"kee": "k"}').err
+    assert err.endswith("; get takes key and optionally project, space, at_revision\n")

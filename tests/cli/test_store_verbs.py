@@ -8,6 +8,9 @@ import time
 
 import pytest
 
+from cosession.cli import options
+from cosession.messages import limits
+
 HOSTILE = "\x1b]0;owned\x07\u202e\x9b31mno\nnext line"
 
 
@@ -260,3 +263,25 @@ def test_whose_value_was_replaced(cli):
         # This test process is the session, so a child of it writes for that session too: no word about itself.
         assert cli.ok("put", "k", "2").err == ""
         assert cli.ok("get", "k", "--json").json["session"] == "s-1"
+
+
+def test_an_empty_list_says_so_to_people_only(cli):
+    assert (cli.ok("ls").out, cli.ok("ls").err) == ("", "cosession: project 'global' has no key\n")
+    cli.ok("put", "k", "1")
+    assert "no key that starts with 'z'" in cli.ok("ls", "z").err
+    assert not cli.ok("ls", "z", "--json").err
+    assert not cli.ok("ls").err
+
+
+def test_a_transaction_that_is_none_is_told_what_one_is(cli):
+    assert "it is no JSON object; give an object with" in cli.refused(64, "txn", "[1]").err
+    assert "it has no 'thn'; give an object with" in cli.refused(64, "txn", '{"thn": []}').err
+    assert 'a write is {"op": "put"' in cli.refused(64, "txn", '{"then": [{"op": "putt", "key": "a"}]}').err
+
+
+def test_a_time_to_live_is_what_the_daemon_grants(cli):
+    assert options.TTL_S_MAX == limits.TTL_S_MAX
+    cli.ok("put", "k", "1", "--ttl", "31622400")
+    for words in (("put", "k", "1"), ("update", "k", "--", "cat")):
+        verb, *rest = words
+        assert "from 0.001 to 31622400, not '31622401'" in cli.refused(64, verb, "--ttl", "31622401", *rest).err

@@ -53,6 +53,8 @@ def run(given: Given) -> int:
     else:
         for entry in entries:
             render.line(render.escape(entry["key"]))
+    if not as_json and not entries:
+        render.note(f"project {project!r} has no key" + (f" that starts with {prefix!r}" if prefix else ""))
     if not as_json and more:
         render.note(f"there are more; this is the first {len(entries)} (--limit)")
     return 0

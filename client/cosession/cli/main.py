@@ -198,7 +198,10 @@ def plain(value: object) -> object:
 
 def _foreign(error: OSError) -> CosessionError:
     where = f" {error.filename!r}" if error.filename else ""
-    return CosessionError(f"cannot use{where or ' a file or the output'}: {error.strerror or error}", code="io_error")
+    return CosessionError(
+        f"cannot use{where or ' a file or the output'}: {error.strerror or error}; see to its owner, mode and space",
+        code="io_error",
+    )
 
 
 def _let_go_of_output(code: int) -> int:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 #: The longest wait that can be asked for: a day. Beyond that it is a mistake or a daemon's job.
 TIMEOUT_S_MAX = 86_400.0
 TIMEOUT_S = 10.0
+#: `messages.limits.TTL_S_MAX`, which is not light: a leap year.
+TTL_S_MAX = 366 * 24 * 3600.0
 #: Those of the largest 64-bit integer.
 DIGITS_MAX = 19
 
@@ -105,7 +107,7 @@ class Given:
         except ValueError:
             number = float("nan")
         if not low <= number <= high:
-            raise usage_error(self.verb, f"{name} takes a number from {low:g} to {high:g}, not {text!r}")
+            raise usage_error(self.verb, f"{name} takes a number from {low:.12g} to {high:.12g}, not {text!r}")
         return number
 
     def integer(self, name: str, default: int, *, low: int = 0, high: int = 2**63 - 1) -> int:

@@ -10,7 +10,7 @@ import sys
 
 from cosession.cli import data, render
 from cosession.cli.line import Line
-from cosession.cli.options import Given, Option, Verb, usage_error
+from cosession.cli.options import TTL_S_MAX, Given, Option, Verb, usage_error
 from cosession.cli.scope import write_params
 from cosession.errors import CosessionError, InvalidRequest, TooLarge
 
@@ -29,7 +29,7 @@ def run(given: Given) -> int:
         raise usage_error(given.verb, "--ttl and --ephemeral exclude one another")
     params = {"key": key, **write_params(given), **expectation(given)}
     if given.flag("--ttl"):
-        params["ttl_s"] = given.number("--ttl", 0.0, low=0.001)
+        params["ttl_s"] = given.number("--ttl", 0.0, low=0.001, high=TTL_S_MAX)
     if given.flag("--ephemeral"):
         params["ephemeral"] = True
     value = value_text(text, string=given.flag("--string"))

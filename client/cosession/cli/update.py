@@ -13,7 +13,7 @@ from time import sleep
 
 from cosession.cli import data, render
 from cosession.cli.line import Line, request_id
-from cosession.cli.options import Given, Option, Verb, usage_error
+from cosession.cli.options import TTL_S_MAX, Given, Option, Verb, usage_error
 from cosession.cli.scope import write_params
 from cosession.errors import Conflict, InvalidRequest
 
@@ -33,7 +33,7 @@ def run(given: Given) -> int:
         raise usage_error(given.verb, "--ttl and --ephemeral exclude one another")
     params = {"key": key, **write_params(given)}
     if given.flag("--ttl"):
-        params["ttl_s"] = given.number("--ttl", 0.0, low=0.001)
+        params["ttl_s"] = given.number("--ttl", 0.0, low=0.001, high=TTL_S_MAX)
     if given.flag("--ephemeral"):
         params["ephemeral"] = True
     line = Line(given)
@@ -91,11 +91,13 @@ def _through(given: Given, key: str, value: Any) -> Any:
             check=False,
         )
     except OSError as error:
-        raise InvalidRequest(f"cannot update {key!r}: {program!r} cannot be run: {error.strerror}") from None
+        raise InvalidRequest(
+            f"cannot update {key!r}: {program!r} cannot be run: {error.strerror}; do: name a command"
+        ) from None
     if done.returncode:
         how = f"ended with {done.returncode}" if done.returncode > 0 else f"was ended by signal {-done.returncode}"
         raise InvalidRequest(
-            f"cannot update {key!r}: {program!r} {how}; nothing was written",
+            f"cannot update {key!r}: {program!r} {how}, so nothing was written; do: mend what it says",
             data={"exit_code": done.returncode},
         )
     return _value_of(done.stdout, key, program, bare=bare)
@@ -107,12 +109,15 @@ def _value_of(output: bytes, key: str, program: str, *, bare: bool) -> Any:
             return output.decode()
         if output.strip():
             return data.loads(output.decode())
-        why = "nothing"
+        why = "empty"
     except UnicodeDecodeError:
-        why = "no valid UTF-8"
+        why = "not valid UTF-8"
     except ValueError as error:
-        why = f"{error} (--string takes any text)"
-    raise InvalidRequest(f"cannot update {key!r}: {program!r} printed {why}; nothing was written")
+        why = str(error)
+    raise InvalidRequest(
+        f"cannot update {key!r}: what {program!r} printed is {why}, so nothing was written; do: let it print JSON, or "
+        "take any text with --string"
+    )
 
 
 UPDATE = Verb(

@@ -52,11 +52,11 @@ def run_delete(given: Given) -> int:
 def run_txn(given: Given) -> int:
     """Run a transaction; print what it wrote. A failed compare without `else` is a conflict, exit 3."""
     text, parts = _json_argument(given, given.words[0] if given.words else "-", "the transaction")
-    unknown = set(parts) - {"compares", "then", "else"} if isinstance(parts, dict) else {"it"}
-    if unknown:
+    unknown = ", ".join(sorted(map(repr, set(parts) - {"compares", "then", "else"}))) if isinstance(parts, dict) else ""
+    if unknown or not isinstance(parts, dict):
         raise InvalidRequest(
-            'cannot run the transaction: give one JSON object with "compares", "then" and "else" (each a list, each '
-            f"optional), without {', '.join(sorted(map(repr, unknown)))}; see: cosession txn --help"
+            f"cannot run the transaction: {f'it has no {unknown}' if unknown else 'it is no JSON object'}; give an "
+            'object with "compares", "then" and "else", each a list, each optional; see: cosession txn --help'
         )
     reply = Line(given).ask("txn", write_params(given), members=text.strip()[1:-1].strip())
     if given.flag("--json"):
