@@ -265,6 +265,13 @@ def test_whose_value_was_replaced(cli):
         assert cli.ok("get", "k", "--json").json["session"] == "s-1"
 
 
+def test_a_revision_that_is_not_yet_there_is_told_how_far_the_store_is(cli):
+    cli.ok("put", "k", "1")
+    assert cli.refused(65, "get", "k", "--at", "2").err.endswith("the store is at 1; ask for that or less\n")
+    err = cli.refused(65, "watch", "--from", "3", "--count", "1").err
+    assert err.endswith("the store is at 1; begin right above that or below\n")
+
+
 def test_an_empty_list_says_so_to_people_only(cli):
     assert (cli.ok("ls").out, cli.ok("ls").err) == ("", "cosession: project 'global' has no key\n")
     cli.ok("put", "k", "1")

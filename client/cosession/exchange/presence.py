@@ -15,7 +15,7 @@ from cosession.messages.sessions import Heartbeat, Register, RegisterReply
 
 CLIENT_NAME: Final = "cosession-python"
 #: Heartbeats sent per promised period. One is enough: a session is suspect after three missed ones, and an idle
-#: machine with twenty sessions is woken once a second instead of thrice.
+#: machine is woken a third as often.
 BEATS_PER_PERIOD: Final = 1
 #: What is due within this part of its period goes out with the others: one wake-up for several sessions.
 _EARLY: Final = 0.1

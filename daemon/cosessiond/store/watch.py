@@ -100,7 +100,8 @@ class WatchHub:
         store = self._store
         if start_revision > store.revision + 1:
             raise CosessionError(
-                f"cannot watch from revision {start_revision}: the store is at {store.revision}",
+                f"cannot watch from revision {start_revision}: the store is at {store.revision}; "
+                "begin right above that or below",
                 code="future_revision",
                 data={"revision": store.revision},
             )

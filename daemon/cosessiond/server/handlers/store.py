@@ -292,7 +292,7 @@ def _past(core: Core, revision: int) -> int:
     admission.revision(revision, "at_revision")
     if revision > core.store.revision:
         raise CosessionError(
-            f"cannot read at revision {revision}: the store is at {core.store.revision}",
+            f"cannot read at revision {revision}: the store is at {core.store.revision}; ask for that or less",
             code="future_revision",
             data={"revision": core.store.revision},
         )
