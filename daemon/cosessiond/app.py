@@ -217,7 +217,7 @@ def _secret(state: Path, random_bytes: Callable[[int], bytes]) -> bytes:
 
 
 def _raise_descriptor_limit(limits: Limits) -> None:
-    """A socket and a pidfd for each connection, a pidfd for each session, and room."""
+    """A socket for each connection, a pidfd for each session, and room."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 4 * limits.connections_max + 256
     if soft != resource.RLIM_INFINITY and soft < wanted:

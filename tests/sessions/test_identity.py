@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import socket
 import struct
@@ -19,6 +18,7 @@ from cosession.errors import NotAllowed
 from cosession.model import Instance
 from cosessiond.sessions import identity, procs
 from cosessiond.sessions.identity import ProcessRef
+from sessions.processes import instance_of, is_zombie
 
 linux = pytest.mark.skipif(not procs.LINUX, reason="Linux only")
 
@@ -46,7 +46,7 @@ def test_the_start_time_of_a_process_stays_and_ends_with_it(sleeper):
     sleeper.kill()
     sleeper.wait()
     assert identity.start_time(sleeper.pid) is None
-    assert identity.instance_of(sleeper.pid) is None
+    assert instance_of(sleeper.pid) is None
     assert identity.ancestry(sleeper.pid) == ()
     assert identity.parent(sleeper.pid) is None
 
@@ -63,7 +63,7 @@ def test_the_start_time_is_ticks_since_boot_and_not_wall_clock(sleeper):
 
 
 def test_an_instance_names_boot_pid_and_start(sleeper):
-    found = identity.instance_of(sleeper.pid)
+    found = instance_of(sleeper.pid)
     assert found == Instance(
         boot_id=identity.boot_id(), pid=sleeper.pid, start_time=identity.start_time(sleeper.pid), judgeable=True
     )
@@ -71,12 +71,12 @@ def test_an_instance_names_boot_pid_and_start(sleeper):
 
 
 def test_a_zombie_is_over(sleeper):
-    assert not identity.is_zombie(sleeper.pid)
+    assert not is_zombie(sleeper.pid)
     sleeper.kill()
-    until(lambda: identity.is_zombie(sleeper.pid))
-    assert identity.instance_of(sleeper.pid) is None
+    until(lambda: is_zombie(sleeper.pid))
+    assert instance_of(sleeper.pid) is None
     sleeper.wait()
-    assert not identity.is_zombie(sleeper.pid)
+    assert not is_zombie(sleeper.pid)
 
 
 @linux
@@ -89,8 +89,8 @@ def test_a_process_whose_first_thread_has_left_is_not_over():
     with subprocess.Popen([sys.executable, "-c", code]) as process:
         try:
             until(lambda: b") Z " in Path(f"/proc/{process.pid}/stat").read_bytes())
-            assert not identity.is_zombie(process.pid)
-            assert identity.instance_of(process.pid) is not None
+            assert not is_zombie(process.pid)
+            assert instance_of(process.pid) is not None
         finally:
             process.kill()
 
@@ -164,7 +164,7 @@ def test_the_portable_floor_says_the_same(sleeper):
     assert floor == procs.facts_psutil(sleeper.pid)
     assert procs.owner_psutil(sleeper.pid) == identity.owner(sleeper.pid) == os.getuid()
     sleeper.kill()
-    until(lambda: identity.is_zombie(sleeper.pid))
+    until(lambda: is_zombie(sleeper.pid))
     assert procs.facts_psutil(sleeper.pid).zombie
     sleeper.wait()
     assert procs.facts_psutil(sleeper.pid) is None
@@ -173,7 +173,7 @@ def test_the_portable_floor_says_the_same(sleeper):
 
 def test_psutil_is_not_imported_where_proc_is_read():
     code = (
-        "import sys; from cosessiond.sessions import identity; identity.instance_of(1);"
+        "import sys; from cosessiond.sessions import identity; identity.start_time(1);"
         "print([m for m in ('psutil', 'ctypes') if m in sys.modules])"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
@@ -229,12 +229,6 @@ def test_the_peer_of_a_socketpair_is_this_process():
         peer = identity.peer_of(ours)
         assert (peer.pid, peer.uid, peer.gid) == (os.getpid(), os.getuid(), os.getgid())
         assert peer.start_time == identity.start_time(os.getpid())
-        if procs.LINUX:
-            assert peer.pidfd >= 0
-            assert not os.get_inheritable(peer.pidfd)
-        peer.close()
-        peer.close()
-        assert peer.pidfd == -1
 
 
 @pytest.mark.parametrize("kernel_gives_pidfd", [True, False])
@@ -249,13 +243,18 @@ def test_the_peer_of_a_connection_is_the_process_that_connected(listening, monke
             peer = identity.peer_of(accepted)
             assert peer.pid == client.pid
             assert peer.start_time == identity.start_time(client.pid)
-            if procs.LINUX:
-                assert not identity.pidfd_ended(peer.pidfd)
-                client.kill()
-                assert select.select([peer.pidfd], [], [], 5)[0] == [peer.pidfd]
-                assert identity.pidfd_ended(peer.pidfd)
-                peer.close()
-        client.kill()
+            client.kill()
+            client.wait()
+            assert identity.peer_of(accepted).start_time == 0
+
+
+def test_asking_who_is_there_keeps_no_descriptor():
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        before = len(list(Path("/dev/fd").iterdir()))
+        for _ in range(20):
+            identity.peer_of(ours)
+        assert len(list(Path("/dev/fd").iterdir())) == before
 
 
 def test_a_forked_child_is_a_peer_of_its_own(listening):
@@ -272,7 +271,6 @@ def test_a_forked_child_is_a_peer_of_its_own(listening):
             peer = identity.peer_of(accepted)
             assert peer.pid == child
             assert [ref.pid for ref in identity.ancestry(peer.pid)[:2]] == [child, os.getpid()]
-            peer.close()
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
@@ -288,7 +286,6 @@ def test_a_peer_that_is_over_has_no_start_time(listening):
         with accepted:
             peer = identity.peer_of(accepted)
             assert (peer.pid, peer.start_time) == (client.pid, 0)
-            peer.close()
 
 
 def test_a_socket_without_a_peer_names_nobody():

@@ -15,10 +15,11 @@ from msgspec.structs import replace
 
 from cosession.model import Instance
 from cosessiond.clock import LoopTimers, SystemClock
-from cosessiond.sessions import identity, probes, procs
+from cosessiond.sessions import probes, procs
 from cosessiond.sessions.probes import POLL_S, POLL_SLICE, DiskProbe, ProcessWatch, probe_checkpoint, probe_process
 from cosessiond.sessions.verdict import ProcessSignal
 from cosessiond.store.leases import Deadlines
+from sessions.processes import instance_of
 from virtual import VirtualClock, World
 
 linux = pytest.mark.skipif(not procs.LINUX, reason="pidfd is of Linux")
@@ -75,7 +76,7 @@ def test_a_process_of_another_boot_is_over_without_looking():
 
 def test_a_real_process_alive_zombie_gone_and_reused(sleeper):
     clock = SystemClock()
-    instance = identity.instance_of(sleeper.pid)
+    instance = instance_of(sleeper.pid)
     alive = probe_process(instance, clock)
     assert alive.kind == "alive"
     assert 0 < alive.cost_ms < 100
@@ -143,7 +144,7 @@ def test_a_sigkill_is_noticed_through_the_pidfd_within_100_ms(sleeper):
     async def run():
         loop = Loop()
         before = descriptors()
-        instance = identity.instance_of(sleeper.pid)
+        instance = instance_of(sleeper.pid)
         loop.begin(instance)
         assert loop.watch.counts() == {"pidfds": 1, "polled": 0}
         await asyncio.sleep(0.02)
@@ -164,24 +165,21 @@ def test_a_sigkill_is_noticed_through_the_pidfd_within_100_ms(sleeper):
 
 @linux
 def test_no_descriptor_is_left_behind(sleeper):
-    """Cancelled, cancelled twice, shared, given, dead before, dead after: a hundred times, then count."""
+    """Cancelled, cancelled twice, shared, dead before, dead after: a hundred times, then count."""
 
     async def run():
         loop = Loop()
-        instance = identity.instance_of(sleeper.pid)
+        instance = instance_of(sleeper.pid)
         over = replace(instance, start_time=instance.start_time - 1)
-        given = os.pidfd_open(sleeper.pid)
         before = descriptors()
         for _ in range(100):
-            watches = [loop.begin(instance), loop.begin(instance), loop.begin(over), loop.begin(over, pidfd=given)]
+            watches = [loop.begin(instance), loop.begin(instance), loop.begin(over), loop.begin(over)]
             assert loop.watch.counts()["pidfds"] == 1
             for watching in watches[:3]:
                 watching.cancel()
                 watching.cancel()
-            loop.begin(instance, pidfd=given).cancel()
+            loop.begin(instance).cancel()
         assert descriptors() == before
-        os.fstat(given)  # still ours, and open
-        os.close(given)
         await loop.until_told(100)
         assert {notice.signal.kind for notice in loop.told} == {"reused"}
         assert len(loop.deadlines) == 0
@@ -193,7 +191,7 @@ def test_no_descriptor_is_left_behind(sleeper):
 def test_all_sessions_of_a_process_are_told_and_share_one_descriptor(sleeper):
     async def run():
         loop = Loop()
-        instance = identity.instance_of(sleeper.pid)
+        instance = instance_of(sleeper.pid)
         watches = [loop.begin(instance) for _ in range(50)]
         assert loop.watch.counts()["pidfds"] == 1
         for watching in watches[::2]:
@@ -210,7 +208,7 @@ def test_all_sessions_of_a_process_are_told_and_share_one_descriptor(sleeper):
 def test_a_process_that_is_over_before_the_watch_is_told_later_and_never_inside_it(sleeper):
     async def run():
         loop = Loop()
-        instance = identity.instance_of(sleeper.pid)
+        instance = instance_of(sleeper.pid)
         sleeper.kill()
         sleeper.wait()
         before = descriptors()
@@ -233,7 +231,7 @@ def test_a_reused_pid_is_seen_between_opening_and_watching(sleeper):
 
     async def run():
         loop = Loop()
-        real = identity.instance_of(sleeper.pid)
+        real = instance_of(sleeper.pid)
         before = descriptors()
         loop.begin(replace(real, start_time=real.start_time - 7))
         assert descriptors() == before
@@ -272,7 +270,7 @@ def test_without_a_descriptor_to_spare_it_is_polled(sleeper, monkeypatch, option
     async def run():
         loop = Loop(**options)
         before = descriptors()
-        loop.begin(identity.instance_of(sleeper.pid))
+        loop.begin(instance_of(sleeper.pid))
         assert loop.watch.counts() == {"pidfds": 0, "polled": 1}
         assert len(loop.deadlines) == 1
         await asyncio.sleep(0.12)
@@ -296,7 +294,7 @@ def test_a_loop_that_takes_no_more_descriptors_leads_to_polling(sleeper):
         watch = ProcessWatch(
             clock, deadlines, add_reader=partial(refuse, errno.ENOSPC), remove_reader=loop.remove_reader
         )
-        watching = watch.watch(identity.instance_of(sleeper.pid), print)
+        watching = watch.watch(instance_of(sleeper.pid), print)
         assert watch.counts() == {"pidfds": 0, "polled": 1}
         assert descriptors() == before
         watching.cancel()
@@ -401,7 +399,7 @@ def test_polling_under_change(seed):
 @linux
 def test_what_watching_costs(sleeper):
     """A look is a few system calls: far below what 20 sessions a second could notice."""
-    instance, clock = identity.instance_of(sleeper.pid), SystemClock()
+    instance, clock = instance_of(sleeper.pid), SystemClock()
     began = time.perf_counter()
     for _ in range(200):
         assert probe_process(instance, clock).kind == "alive"

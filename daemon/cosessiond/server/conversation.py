@@ -159,8 +159,6 @@ class Conversation:
         self._core.watches.close_sink(self)
         self.watches.clear()
         self._core.registry.disconnected(sorted(self.sessions))
-        if self.peer is not None:
-            self.peer.close()
 
     # -- the way of a call -----------------------------------------------------------------------------------------
 

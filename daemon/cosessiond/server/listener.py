@@ -215,7 +215,6 @@ class Listener:
             raise Overloaded(f"cannot connect: {core.limits.connections_max} connections are open; close some")
         peer = peer_of(sock)
         if peer.uid != os.geteuid():
-            peer.close()
             raise NotAllowed(f"cannot connect: this daemon serves uid {os.geteuid()} only")
         sock.setblocking(False)
         core.metrics.count("connections")

@@ -19,7 +19,6 @@ from typing import Final
 from msgspec import Struct
 
 from cosession.errors import NotAllowed
-from cosession.model import Instance
 from cosessiond.sessions.procs import (
     LINUX,
     CannotJudge,
@@ -36,8 +35,6 @@ __all__ = [
     "ProcessRef",
     "ancestry",
     "boot_id",
-    "instance_of",
-    "is_zombie",
     "owner",
     "parent",
     "peer_of",
@@ -66,36 +63,23 @@ class ProcessRef(Struct, frozen=True):
     start_time: int
 
 
-class Peer(Struct):
+class Peer(Struct, frozen=True):
     """The process at the other end of a Unix socket, as the kernel names it: the one that called connect().
 
     `pid` is 0 when it lives in a pid namespace that is not visible here; `start_time` is 0 when it is over or not
-    visible. `pidfd` is -1 where there is none; whoever asked for the peer closes it, with `close`.
+    visible.
     """
 
     pid: int
     uid: int
     gid: int
-    pidfd: int = -1
     start_time: int = 0
-
-    def close(self) -> None:
-        """Close the pidfd; harmless when done before."""
-        held, self.pidfd = self.pidfd, -1
-        if held >= 0:
-            os.close(held)
 
 
 def start_time(pid: int) -> int | None:
     """When `pid` started (see `cosession.model.Instance`), None when there is no such process or nobody can tell."""
     found = _known(pid)
     return found.start_time if found else None
-
-
-def is_zombie(pid: int) -> bool:
-    """True when `pid` is over and only waits to be collected by its parent."""
-    found = _known(pid)
-    return found is not None and found.zombie
 
 
 def parent(pid: int) -> int | None:
@@ -121,14 +105,6 @@ def ancestry(pid: int, limit: int = ANCESTORS_MAX) -> tuple[ProcessRef, ...]:
     return tuple(chain)
 
 
-def instance_of(pid: int) -> Instance | None:
-    """The instance that `pid` is now; None when there is no such process, or it is over, or nobody can tell."""
-    found = _known(pid)
-    if found is None or found.zombie:
-        return None
-    return Instance(boot_id=boot_id(), pid=pid, start_time=found.start_time)
-
-
 def pidfd_ended(pidfd: int) -> bool:
     """Whether the process of `pidfd` is over: a pidfd becomes readable when the last thread has exited."""
     poll = select.poll()
@@ -137,7 +113,7 @@ def pidfd_ended(pidfd: int) -> bool:
 
 
 def peer_of(sock: socket.socket) -> Peer:
-    """Who is at the other end of a connected Unix socket; the caller closes the answer.
+    """Who is at the other end of a connected Unix socket.
 
     Where the kernel hands out the peer's own pidfd (Linux 6.5) the identity is exact. Before that the pidfd is opened
     by pid: if the peer died and its pid was reused between its connect() and now, the new process is taken for it.
@@ -154,10 +130,14 @@ def _peer_linux(sock: socket.socket) -> Peer:
     if uid == _NOBODY:
         raise OSError(errno.ENOTCONN, "the socket has no peer")
     pidfd = _peer_pidfd(sock, pid)
-    started = start_time(pid) or 0
-    if pidfd >= 0 and pidfd_ended(pidfd):
-        started = 0  # over: the start time may already be that of the next process with this pid
-    return Peer(pid=pid, uid=uid, gid=gid, pidfd=pidfd, start_time=started)
+    try:
+        started = start_time(pid) or 0
+        if pidfd >= 0 and pidfd_ended(pidfd):
+            started = 0  # over: the start time may already be that of the next process with this pid
+    finally:
+        if pidfd >= 0:
+            os.close(pidfd)
+    return Peer(pid=pid, uid=uid, gid=gid, start_time=started)
 
 
 def _peer_pidfd(sock: socket.socket, pid: int) -> int:

@@ -185,16 +185,15 @@ class ProcessWatch:
         """Look at the process of `instance` now."""
         return self._look(instance, self._clock)
 
-    def watch(self, instance: Instance, on_death: OnDeath, *, pidfd: int = -1) -> Watching:
+    def watch(self, instance: Instance, on_death: OnDeath) -> Watching:
         """Call `on_death` once when the process of `instance` ends, soon also when it is over already.
 
-        `pidfd`: one the caller has of that very process; it is duplicated, the caller's stays the caller's. An
-        instance that cannot be judged is never noticed; watching it is allowed and does nothing.
+        An instance that cannot be judged is never noticed; watching it is allowed and does nothing.
         """
         target = self._targets.get(instance)
         if target is None:
             target = self._targets[instance] = _Target(instance)
-            self._begin(target, pidfd)
+            self._begin(target)
         watch = _Watch(self, target)
         target.waiting[watch] = on_death
         return watch
@@ -209,11 +208,11 @@ class ProcessWatch:
         if self._polled.pop(target.instance, None) and not self._polled:
             self._deadlines.cancel(self)
 
-    def _begin(self, target: _Target, pidfd: int) -> None:
+    def _begin(self, target: _Target) -> None:
         instance = target.instance
         if not instance.judgeable:
             return
-        opened = self._open(target, pidfd)
+        opened = self._open(target)
         signal = self.look(instance)  # after opening: from here on a reused pid cannot be taken for it
         if signal.kind in OVER:
             self._close(target)
@@ -221,13 +220,13 @@ class ProcessWatch:
         elif not opened:
             self._poll(target)
 
-    def _open(self, target: _Target, pidfd: int) -> bool:
+    def _open(self, target: _Target) -> bool:
         """Whether the kernel will tell: False asks for polling, whatever the reason."""
         most = pidfds_allowed() if self._pidfds_max is None else self._pidfds_max  # the limit may be raised later
         if self._open_pidfd is None or self._pidfds >= most:
             return False
         try:
-            target.pidfd = os.dup(pidfd) if pidfd >= 0 else self._open_pidfd(target.instance.pid)
+            target.pidfd = self._open_pidfd(target.instance.pid)
         except OSError:
             return False
         self._pidfds += 1
