@@ -26,9 +26,7 @@ from cosession.config import Config
 from cosession.messages import REQUESTS, limits, reply_type, sessions, store
 from cosession.messages.base import Reply
 from cosessiond import app
-from cosessiond.server import conversation, listener
-from cosessiond.sessions import admission, probes, verdict
-from cosessiond.store import engine
+from cosessiond.sessions import probes, verdict
 from cosessiond.store.migrations import m001
 from source_tree import PACKAGES, ROOT, modules
 
@@ -53,16 +51,13 @@ _PRIMITIVES: Final = {str: "string", int: "integer", float: "number", bool: "boo
 
 #: Numbers that clients meet beside those of `messages.limits`, and where they live.
 NUMBERS: Final[tuple[tuple[str, object], ...]] = (
-    ("SESSION_ID_BYTES_MAX", admission),
-    ("HEARTBEAT_S_MIN", admission),
-    ("HEARTBEAT_S_MAX", admission),
+    ("HEARTBEAT_S_MIN", limits),
+    ("HEARTBEAT_S_MAX", limits),
     ("missed_max", verdict.POLICY),
     ("idle_after_s", verdict.POLICY),
     ("lost_after_s", verdict.POLICY),
     ("POLL_S", probes),
-    ("VALUE_BYTES_MAX", engine),
-    ("HIGH_WATER_BYTES", conversation),
-    ("SILENT_S", listener),
+    ("SILENT_S", limits),
     ("DRAIN_S", app),
     ("LATCH_S", reach),
 )
@@ -217,7 +212,10 @@ def limit_values(text: str) -> list[str]:
     rows = tables(_chapter(text, "Limits")).get("limit", [])
     announced = [(field.name, f"{field.default:,.0f}") for field in msgspec.structs.fields(limits.Limits)]
     fixed = [(name, f"{number:,}") for name, number in vars(limits).items() if type(number) is int]
-    return list(_compare("limits", _cut(rows, 2), announced + fixed))
+    wrong = list(_compare("limits", _cut(rows, 2), announced + fixed))
+    lowest = [(name, _number(getattr(limits.FLOORS, name))) for name, _ in announced]
+    shown = [(row[0], row[2]) for row in tables(_chapter(text, "Limits")).get("limit", [])[: len(lowest)]]
+    return wrong + list(_compare("floors", shown, lowest))
 
 
 def other_numbers(text: str) -> list[str]:

@@ -25,6 +25,7 @@ LAYERS: Final[dict[str, tuple[str, ...]]] = {
         "messages.*",
         "config",  # above the messages: what it configures are their limits
         "values",
+        "callids",
         "wire",
         "protocol",
         "exchange.*",
@@ -93,12 +94,14 @@ LAYERS: Final[dict[str, tuple[str, ...]]] = {
         "spool",
         "hooks.*",
         "server",
+        "server.turns",
         "server.core",
         "server.table",
         "server.conversation",
         "server.admission",
         "server.handlers.*",
         "server.assembly",
+        "server.shortage",
         "server.listener",
         "app",
         "__main__",
@@ -127,6 +130,7 @@ SHARED: Final = (
     "cosession.model",
     "cosession.messages.*",
     "cosession.values",
+    "cosession.callids",
     "cosession.wire",
     "cosession.protocol",
 )
@@ -162,7 +166,13 @@ SMUGGLED: Final[dict[str, str]] = {
 }
 
 #: sans-IO: these take bytes and give bytes.
-SANS_IO: Final = ("cosession.values", "cosession.wire", "cosession.protocol", "cosession.exchange.*")
+SANS_IO: Final = (
+    "cosession.values",
+    "cosession.callids",
+    "cosession.wire",
+    "cosession.protocol",
+    "cosession.exchange.*",
+)
 IO_MODULES: Final = ("asyncio", "select", "selectors", "socket", "subprocess", "threading", "time")
 
 #: On the fast path of the hook and the command line: the standard library, and of ours only what is named.

@@ -11,10 +11,10 @@ import stat
 from pathlib import Path
 from typing import Final, Literal
 
-from msgspec import DecodeError, Struct, field, structs, toml
+from msgspec import DecodeError, Struct, field, toml
 
 from cosession.errors import ConfigError
-from cosession.messages.limits import LIMITS, Limits
+from cosession.messages.limits import Limits, outside
 
 _BYTES_MAX: Final = 64 * 1024
 
@@ -50,7 +50,8 @@ def load(path: Path) -> Config:
         config = toml.decode(text, type=Config)
     except (DecodeError, UnicodeError) as error:
         raise ConfigError(f"cannot use {path}: {error}; {_names()}") from error
-    _check_limits(config.limits, path)
+    if wrong := outside(config.limits):
+        raise ConfigError(f"cannot use {path}: {wrong}; correct it there, or remove it for the default")
     return config
 
 
@@ -58,12 +59,3 @@ def _names() -> str:
     """What may stand in the file."""
     tables = (f"[{each.name}] with {', '.join(each.type.__struct_fields__)}" for each in structs.fields(Config))
     return f"correct it: it may hold {' and '.join(tables)}"
-
-
-def _check_limits(limits: Limits, path: Path) -> None:
-    for name in structs.fields(Limits):
-        value, most = getattr(limits, name.name), getattr(LIMITS, name.name)
-        if not 0 < value <= most:
-            raise ConfigError(
-                f"cannot use {path}: limits.{name.name} = {value}, allowed is 1 to {most}; correct it there"
-            )

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from msgspec import DecodeError, Struct, json, msgpack
 
+from cosession.callids import CallId
 from cosession.errors import CosessionError, Overloaded, TooLarge, error_from
 from cosession.messages import Request
 from cosession.messages.base import R
-from cosession.messages.limits import Limits
+from cosession.messages.limits import RANGE_BYTES_JSON_MAX, RANGE_BYTES_MAX, Limits
 from cosession.wire import (
     ERROR,
     EVENT,
@@ -22,7 +23,6 @@ from cosession.wire import (
     Answer,
     BadFrame,
     Call,
-    CallId,
     Codec,
     ErrorBody,
     FramingLost,
@@ -63,6 +63,11 @@ class ServerConnection:
         """Bytes are waiting that are no whole frame yet (valid after `next_call` returned None)."""
         return bool(self._in)
 
+    @property
+    def page_bytes_max(self) -> int:
+        """The MessagePack that a page may hold, so that its frame stays inside what the peer takes."""
+        return RANGE_BYTES_JSON_MAX if self.codec is not None and self.codec.name == "json" else RANGE_BYTES_MAX
+
     def next_call(self, revision: int) -> Call | BadFrame | None:
         """The next call, or what stands in its place, to be answered with `fail_frame`; None when more bytes are
         needed or framing was lost, which `closing` tells apart.
@@ -97,7 +102,7 @@ class ServerConnection:
         if not call.answered or self.codec is None:
             return
         frame = self.codec.encode_reply(call.id, reply)
-        # JSON escapes can make a page larger than its MessagePack; the client asks for less then.
+        # Pages end before that (`page_bytes_max`); this bounds what no handler has thought of.
         if len(frame) > 2 * self._limits.frame_bytes_max:
             error = TooLarge("cannot send the answer: it is over the frame limit; ask for fewer entries")
             frame = self.codec.encode_error(call.id, body_of(error, getattr(reply, "revision", 0)))

@@ -10,14 +10,17 @@ only lost framing does (`FramingLost`).
 
 from __future__ import annotations
 
-import json
+import re
+from functools import lru_cache
 from typing import Any, Final, Protocol
 
 from msgspec import DecodeError, Raw, Struct, ValidationError, msgpack, structs
+from msgspec import json as fast_json
 
+from cosession.callids import ID_MAX, UNREADABLE_ID, CallId, id_of_array, id_of_line, is_id
 from cosession.errors import CosessionError, InvalidRequest, TooLarge
 from cosession.messages import REQUESTS, Request
-from cosession.messages.limits import METHOD_BYTES_MAX, REQUEST_ID_BYTES_MAX
+from cosession.messages.limits import BATCH_WRITES_MAX, METHOD_BYTES_MAX
 from cosession.messages.store import Txn
 from cosession.values import from_json
 
@@ -27,18 +30,12 @@ ERROR: Final = 2
 EVENT: Final = 3
 GOODBYE: Final = 4
 
-#: What identifies a call on one connection. None: a JSON notification, which gets no answer.
-CallId = int | str | None
-#: The id of an answer to a frame whose own id could not be read.
-UNREADABLE_ID: Final = 0
-
-_ID_MAX: Final = 2**63 - 1
-_ID_DIGITS_MAX: Final = 20
 _encode = msgpack.Encoder().encode
 _decode_any = msgpack.Decoder().decode
 _decode_call = msgpack.Decoder(tuple[int, int, str, Raw]).decode
 _decode_names = msgpack.Decoder(dict[str, Raw]).decode
 _decode_items = msgpack.Decoder(list[Raw]).decode
+_BLANK: Final = re.compile(rb"\s+")
 _LISTS_OF_MAPS: Final = frozenset({"compares", "then", "else"})
 #: What stands in the lists of a transaction.
 TXN_SHAPES: Final = (
@@ -136,7 +133,11 @@ class MsgpackCodec:
         if len(buffer) < 4:
             return None
         length = int.from_bytes(buffer[:4])
-        if not 0 < length <= frame_bytes_max:
+        if length == 0:
+            raise FramingLost(
+                _invalid("a frame of 0 bytes holds none; send the length, then [0, id, method, params], and reconnect")
+            )
+        if length > frame_bytes_max:
             raise FramingLost(
                 TooLarge(
                     f"cannot read a frame of {length} bytes: the limit is {frame_bytes_max}; check the length prefix",
@@ -155,14 +156,14 @@ class MsgpackCodec:
             kind, id, method, params = _decode_call(frame)
         except (DecodeError, RecursionError, UnicodeError, OverflowError) as error:
             raise BadFrame(
-                UNREADABLE_ID,
+                id_of_array(frame),
                 InvalidRequest(
                     f"cannot read the call: {str(error)[:200]}; send [0, id, method, params]", code="invalid_request"
                 ),
             ) from None
-        if kind != CALL or not 0 < id <= _ID_MAX:
+        if kind != CALL or not 0 < id <= ID_MAX:
             raise BadFrame(
-                id if 0 < id <= _ID_MAX else UNREADABLE_ID,
+                id if 0 < id <= ID_MAX else UNREADABLE_ID,
                 InvalidRequest(
                     "cannot read the call: a call is [0, id, method, params] with an id from 1 to 2**63-1",
                     code="invalid_request",
@@ -211,6 +212,8 @@ class JsonCodec:
     def split(self, buffer: bytearray, frame_bytes_max: int) -> bytes | None:
         """See `Codec.split`. Blank lines are passed over."""
         while True:
+            if blank := _BLANK.match(buffer):  # all at once: a flood of blank lines costs no more than its bytes
+                del buffer[: blank.end()]
             end = buffer.find(b"\n", 0, frame_bytes_max + 1)
             if end < 0:
                 if len(buffer) > frame_bytes_max:
@@ -230,12 +233,12 @@ class JsonCodec:
         """See `Codec.decode_call`."""
         try:
             body = from_json(frame)
-        except InvalidRequest as error:
-            raise BadFrame(_id_despite(frame, error), error) from None
+        except (InvalidRequest, TooLarge) as error:
+            raise BadFrame(id_of_line(frame) if error.code != "parse_error" else None, error) from None
         if not isinstance(body, dict):
             raise BadFrame(None, _invalid("a line holds one JSON object; batches are not served"))
         id = body.get("id")
-        if not _is_id(id):
+        if not is_id(id):
             raise BadFrame(None, _invalid("id must be a string of at most 64 bytes, a 64-bit integer or null"))
         if body.get("jsonrpc") != "2.0":
             raise BadFrame(id, _invalid('"jsonrpc" must be "2.0"'))
@@ -270,8 +273,8 @@ class JsonCodec:
 
     def encode_event(self, watch: int, body: bytes) -> bytes:
         """See `Codec`."""
-        params = {"watch": watch, **_decode_any(body)}
-        return _line({"jsonrpc": "2.0", "method": "watch.event", "params": params})
+        head = b'{"jsonrpc":"2.0","method":"watch.event","params":{"watch":%d,' % watch
+        return b"".join((head, _members(body), b"}}\n"))
 
     def encode_goodbye(self, body: ErrorBody) -> bytes:
         """See `Codec`."""
@@ -322,7 +325,8 @@ def _check_names(params: bytes) -> None:
     The decoder would take the last one. Values are checked by their own admission.
     """
     named = _decode_names(params)
-    maps = [item for name in _LISTS_OF_MAPS & named.keys() for item in _decode_items(named[name])]
+    lists = [_decode_items(named[name]) for name in _LISTS_OF_MAPS & named.keys()]
+    maps = [item for items in lists if len(items) <= BATCH_WRITES_MAX for item in items]  # longer ones are refused
     if len(named) != _map_length(params) or any(len(_decode_names(m)) != _map_length(bytes(m)) for m in maps):
         raise InvalidRequest("cannot take the parameters: a name is given twice; give each once")
 
@@ -338,29 +342,13 @@ def _framed(body: bytes) -> bytes:
 
 
 def _line(body: dict[str, Any]) -> bytes:
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    return fast_json.encode(body) + b"\n"
 
 
-def _id_despite(frame: bytes, error: InvalidRequest) -> CallId:
-    """The id of a line that is JSON but outside the value domain, so that its caller is not left waiting."""
-    if error.code == "parse_error":
-        return None
-    try:
-        id = json.loads(frame, parse_int=lambda text: int(text) if len(text) <= _ID_DIGITS_MAX else None).get("id")
-    except (ValueError, AttributeError, RecursionError):
-        return None
-    return id if _is_id(id) else None
-
-
-def _is_id(id: object) -> bool:
-    if isinstance(id, bool):
-        return False
-    if isinstance(id, str):
-        try:
-            return len(id.encode()) <= REQUEST_ID_BYTES_MAX
-        except UnicodeEncodeError:
-            return False
-    return id is None or (isinstance(id, int) and -_ID_MAX - 1 <= id <= _ID_MAX)
+@lru_cache(maxsize=1)
+def _members(body: bytes) -> bytes:
+    """The members of an event in JSON, without braces. One change goes to many watches, one after the other."""
+    return fast_json.encode(_decode_any(body))[1:-1]
 
 
 def _invalid(why: str) -> InvalidRequest:

@@ -42,6 +42,8 @@ DRAIN_S: Final = 5.0
 #: end (`process.lock`, `process.neighbour`), and SQLite's own lock keeps it out of the database.
 GUARD_S: Final = 60.0
 EXIT_IO: Final = 70
+#: The default collects every few hundred new lists: a value of many small parts would be walked again and again.
+GC_THRESHOLDS: Final = (50_000, 20, 50)
 SECRET: Final = "secret"  # noqa: S105  # the name of the file
 _SECRET_BYTES: Final = 32
 
@@ -94,7 +96,7 @@ async def serve(config: Config, log: Any, ready: Callable[[], None]) -> None:
         commits.start()
         stack.callback(commits.close)
         core.start()
-        gc.freeze()  # what was loaded lives as long as the daemon; no collection needs to walk it
+        _collect_rarely()
 
         _handle_signals(loop, stopping, log)  # before anyone can know that there is someone to signal
         listener = Listener(core, TABLE, bind(socket_path), loop, log)
@@ -127,6 +129,11 @@ def _claim(stack: AsyncExitStack, daemon_id: str) -> tuple[Path, int, Path, Inst
     lock.publish(_holder(daemon_id, socket_path=""))
     refuse_neighbour(socket_path)  # when daemon.lock was removed by hand, a second daemon comes this far
     return state, state_fd, socket_path, lock
+
+
+def _collect_rarely() -> None:
+    gc.freeze()  # what was loaded lives as long as the daemon; no collection needs to walk it
+    gc.set_threshold(*GC_THRESHOLDS)
 
 
 def _handle_signals(loop: asyncio.AbstractEventLoop, stopping: asyncio.Event, log: Any) -> None:

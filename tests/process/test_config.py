@@ -7,9 +7,11 @@ import socket
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from cosession.config import load
 from cosession.errors import ConfigError
+from cosession.messages.limits import FLOORS, LIMITS
 from cosessiond.process.logs import escape
 from harness import Daemon
 from process.starting import EXIT_CONFIG, filled, readable, refusal, tree
@@ -33,6 +35,7 @@ BROKEN: dict[str, str | bytes] = {
     "unknown log key": '[log]\nfile = "/tmp/x"\n',
     "above the maximum": "[limits]\nkey_bytes_max = 513\n",
     "far above": "[limits]\nconnections_max = 9223372036854775808\n",
+    "below the floor": "[limits]\nunsent_bytes_max = 65536\n",
     "zero": "[limits]\nconnections_max = 0\n",
     "negative": "[limits]\nvalue_bytes_max = -1\n",
     "a text": '[limits]\nkey_bytes_max = "64"\n',
@@ -55,6 +58,15 @@ def test_a_broken_configuration_is_an_error_with_its_path_cause_and_remedy(home:
     assert str(path) in caught.value.message
     assert caught.value.exit_code == EXIT_CONFIG
     readable(escape(caught.value.message))  # as the daemon shows it
+
+
+@pytest.mark.parametrize("name", structs.asdict(FLOORS))
+def test_every_limit_has_a_floor_below_which_it_is_refused(home: Path, name: str) -> None:
+    floor, most = getattr(FLOORS, name), getattr(LIMITS, name)
+    assert 0 < floor < most
+    assert getattr(load(configured(home, f"[limits]\n{name} = {floor}\n")).limits, name) == floor
+    with pytest.raises(ConfigError, match=f"limits.{name} = .*, allowed is {floor} to {most}; correct it there"):
+        load(configured(home, f"[limits]\n{name} = {floor * 0.5 if isinstance(floor, float) else floor - 1}\n"))
 
 
 @pytest.mark.parametrize("name", ["no TOML", "unknown limit", "above the maximum"])

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 import psutil
 import pytest
 
+from cosession.messages.limits import VALUE_NODES_MAX
 from harness import Daemon
 from rawclient import Answer, Ended, Json, Pack, Peer
 from server.daemons import ANSWERED_S, Watched, configure, drop, eventually, serving
@@ -124,16 +125,43 @@ def test_transactions_that_compare_whole_ranges_do_not_stop_the_writes_of_others
         drop(hostile)
 
 
+def json_put(elements: bytes) -> bytes:
+    return b'{"jsonrpc":"2.0","id":1,"method":"put","params":{"key":"w","value":[' + elements + b"0]}}\n"
+
+
 def test_a_client_that_sends_values_of_the_worst_shape_does_not_stop_the_others(daemon):
-    """The most objects a frame can hold: small bytes that become many things to walk."""
+    """The most things to walk that a frame can hold: as many as are taken, and far more than that."""
     frames = [
+        Pack.encode(1, "put", {"key": "wide", "value": [{}] * (VALUE_NODES_MAX - 1)}),
         Pack.encode(1, "put", {"key": "wide", "value": [{}] * 250_000}),
-        b'{"jsonrpc":"2.0","id":1,"method":"put","params":{"key":"w","value":[' + b"{}," * 300_000 + b"0]}}\n",
-        b'{"jsonrpc":"2.0","id":1,"method":"put","params":{"key":"w","value":[' + b"1," * 500_000 + b"0]}}\n",
+        json_put(b"{}," * (VALUE_NODES_MAX - 2)),
+        json_put(b"{}," * 300_000),
+        json_put(b"1," * 500_000),
+        Pack.encode(1, "txn", {"then": [{"op": "merge", "key": f"m/{n}", "patch": [1] * 7_000} for n in range(128)]}),
     ]
     for frame in frames:
         with Watched(daemon, grown_max=96 << 20) as watched, sending([Peer(daemon.socket)], frame):
             watched.until(pings=10)
+
+
+def test_pages_that_cost_much_do_not_stop_the_others(daemon):
+    """Small MessagePack, large JSON: each takes the longest a frame may take, and there are two hundred."""
+    with Pack(daemon.socket) as peer:
+        for number in range(16):
+            peer.reply("put", key=f"page/{number}", value=[[]] * (VALUE_NODES_MAX - 1))
+    with Watched(daemon, grown_max=96 << 20) as watched, Json(daemon.socket) as hostile:
+        hostile.send(Json.encode(1, "range", {"prefix": "page/"}) * 200)
+        watched.until(pings=10)
+        assert hostile.next().body["more"], "a page ends where its JSON would be too large"
+
+
+def test_conflicts_that_show_a_large_entry_are_no_lever(daemon):
+    """A small frame each, and each is answered with the whole entry."""
+    with Pack(daemon.socket) as peer:
+        peer.reply("put", key="large", value="x" * 250_000)
+    frame = Pack.encode(1, "put", {"key": "large", "value": 1, "expect_revision": 99})
+    with Watched(daemon) as watched, sending([Pack(daemon.socket) for _ in range(2)], frame * 250):
+        watched.until(pings=40)
 
 
 def write_many(writer: Peer, count: int) -> None:

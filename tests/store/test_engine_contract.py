@@ -11,10 +11,9 @@ from typing import Literal
 import pytest
 from msgspec import msgpack
 
+from cosession.messages.limits import BATCH_BYTES_MAX, VALUE_BYTES_MAX
 from cosessiond.store import hash
 from cosessiond.store.engine import (
-    BATCH_VALUES_BYTES_MAX,
-    VALUE_BYTES_MAX,
     Applied,
     Batch,
     Committed,
@@ -421,7 +420,7 @@ def test_what_a_batch_leaves_behind_is_bounded_as_a_whole(engine: Engine) -> Non
 
 def test_that_bound_is_960_kib_to_the_byte(engine: Engine) -> None:
     fits = [put(key, "x" * (240 * 1024 - 5)) for key in "abcd"]  # 5: the header of a long string
-    assert sum(len(write.value) for write in fits) == BATCH_VALUES_BYTES_MAX
+    assert sum(len(write.value) for write in fits) == BATCH_BYTES_MAX
     assert commit(engine, *fits).revision == 1
     assert isinstance(one(engine, batch(*fits[:3], put("e", "x" * (240 * 1024 - 4)))), Refused)
 

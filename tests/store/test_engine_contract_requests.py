@@ -8,8 +8,8 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
+from cosession.messages.limits import VALUE_BYTES_MAX
 from cosessiond.store.engine import (
-    VALUE_BYTES_MAX,
     Committed,
     Conflicted,
     Engine,

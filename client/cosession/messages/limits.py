@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 PROTOCOL_VERSION: Final = 1
 PROTOCOL_OLDEST: Final = 1
@@ -18,22 +18,32 @@ PROJECT_BYTES_MAX: Final = 1024
 REQUEST_ID_BYTES_MAX: Final = 64
 METHOD_BYTES_MAX: Final = 64
 VALUE_DEPTH_MAX: Final = 32
-# A value that is not in the shortest MessagePack form is checked by slower code, bounded by this.
-VALUE_NODES_SLOW_MAX: Final = 131_072
+# Small bytes can be many things to walk: these bound the time one frame takes (P16). 256 KiB hold so many nodes of four
+# bytes each, so that only values of very small parts meet the first.
+VALUE_NODES_MAX: Final = 65_536
+CALL_NODES_MAX: Final = 131_072
 BATCH_WRITES_MAX: Final = 128
 BATCH_BYTES_MAX: Final = 960 * 1024
 BATCH_COMPARES_MAX: Final = 128
 RANGE_COMPARES_MAX: Final = 8  # each may look at every entry that is newer than its bound
 RANGE_ENTRIES_MAX: Final = 1_000
 RANGE_BYTES_MAX: Final = 1024 * 1024 - 64 * 1024  # a page and its envelope stay inside one frame
+RANGE_BYTES_JSON_MAX: Final = 320 * 1024  # one byte of MessagePack becomes at most six of JSON
 VERSIONS_KEPT: Final = 50
 TTL_S_MAX: Final = 366 * 24 * 3600
+REVISION_MAX: Final = 2**63 - 1
+VALUE_BYTES_MAX: Final = 256 * 1024  # of what a merge leaves; part of batch format 1, whatever `value_bytes_max` is
 NAME_BYTES_MAX: Final = 256
 TEXT_BYTES_MAX: Final = 4096
+SESSION_ID_BYTES_MAX: Final = 128
 SESSION_INSTANCES_MAX: Final = 16
 SESSION_EPHEMERALS_MAX: Final = 100  # all of them expire in the one batch that ends the session
 SESSIONS_LIVE_MAX: Final = 10_000
 SESSIONS_ENDED_KEPT: Final = 10_000
+HEARTBEAT_S_MIN: Final = 0.1
+HEARTBEAT_S_MAX: Final = 2_400.0  # three missed ones stay within the 2 h of the least judgeable session
+HIGH_WATER_BYTES: Final = 1024 * 1024  # unanswered calls or unsent answers: above it a connection is not read
+SILENT_S: Final = 10.0  # a connection that has never said anything gives way after this, when the cap is reached
 COMMIT_QUEUE_MAX: Final = 16_384
 COMMIT_QUEUE_BYTES_MAX: Final = 64 * 1024 * 1024
 COMMIT_GROUP_MAX: Final = 256
@@ -66,3 +76,31 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 LIMITS: Final = Limits()
+
+#: What the configuration may not go below: with less, the product's own clients cannot do their work.
+FLOORS: Final = Limits(
+    key_bytes_max=16,
+    value_bytes_max=64,
+    frame_bytes_max=4096,
+    connections_max=4,
+    in_flight_max=1,
+    watches_max=1,
+    unsent_bytes_max=3 * 1024 * 1024,  # a connection that is read may hold HIGH_WATER_BYTES and one more answer
+    frame_finish_s=0.1,
+    live_bytes_max=64 * 1024,
+    live_entries_max=1,
+    database_bytes_max=16 * 1024 * 1024,
+    log_window_revisions=1,
+    log_window_bytes=64 * 1024,
+    request_ids_max=1,
+    request_id_s=1,
+)
+
+
+def outside(limits: Limits) -> str:
+    """The first limit that is not between its floor and its default, as "name = value, allowed is X to Y"; else ""."""
+    for field in structs.fields(Limits):
+        value, least, most = (getattr(each, field.name) for each in (limits, FLOORS, LIMITS))
+        if not least <= value <= most:
+            return f"limits.{field.name} = {value}, allowed is {least} to {most}"
+    return ""

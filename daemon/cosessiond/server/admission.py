@@ -20,9 +20,11 @@ from cosession.messages.limits import (
     BATCH_BYTES_MAX,
     BATCH_COMPARES_MAX,
     BATCH_WRITES_MAX,
+    CALL_NODES_MAX,
     PROJECT_BYTES_MAX,
     RANGE_COMPARES_MAX,
     REQUEST_ID_BYTES_MAX,
+    REVISION_MAX,
     SESSION_EPHEMERALS_MAX,
     TTL_S_MAX,
 )
@@ -35,7 +37,8 @@ from cosessiond.store.engine import Compare, Delete, EntryCompare, EntryId, Merg
 WriteRequest = messages.Put | messages.Delete | messages.Merge | messages.Txn
 
 _encode = msgpack.Encoder().encode
-REVISION_MAX: Final = 2**63 - 1
+#: What a patch that keeps something of its entry begins with: a map, in MessagePack.
+_MAP_BYTES: Final = frozenset({*range(0x80, 0x90), 0xDE, 0xDF})
 _CONTROL: Final = frozenset(map(chr, (*range(32), 127)))
 
 
@@ -119,9 +122,27 @@ def acting_session(core: Core, call: Call, named: str) -> str:
     return session
 
 
-def put(core: Core, id: EntryId, raw: bytes, *, ttl_s: float, ephemeral: bool, session: str) -> Put:
-    """One put with its lease; an ephemeral one needs `ephemeral_guards` besides."""
-    value = values.admit(raw, bytes_max=core.limits.value_bytes_max)
+class Allowance:
+    """What the values of one call may still hold: small parts by the hundred thousand would stop the loop (P16)."""
+
+    def __init__(self, core: Core) -> None:
+        self._bytes_max = core.limits.value_bytes_max
+        self._nodes = CALL_NODES_MAX
+
+    def admit(self, raw: bytes, what: str = "value") -> bytes:
+        """The canonical bytes of one value. Raises TooLarge and InvalidRequest."""
+        value, nodes = values.admit_counted(raw, what=what, bytes_max=self._bytes_max)
+        self._nodes -= nodes
+        if self._nodes < 0:
+            raise TooLarge(
+                f"cannot take more than {CALL_NODES_MAX} elements and members at once; use several calls",
+                data={"limit": CALL_NODES_MAX},
+            )
+        return value
+
+
+def put(id: EntryId, value: bytes, *, ttl_s: float, ephemeral: bool, session: str) -> Put:
+    """One put of an admitted value with its lease; an ephemeral one needs `ephemeral_guards` besides."""
     if not 0 <= ttl_s <= TTL_S_MAX:
         raise InvalidRequest(f"cannot use ttl_s {ttl_s}: 0 (none) to {TTL_S_MAX} seconds")
     if not ephemeral:
@@ -157,7 +178,7 @@ def ephemeral_guards(core: Core, writes: Sequence[Write]) -> list[Compare]:
 
 
 def txn_writes(
-    core: Core, request: messages.Txn, writes: list[messages.TxnWrite], session: str
+    core: Core, request: messages.Txn, writes: list[messages.TxnWrite], session: str, allowance: Allowance
 ) -> tuple[list[Write], list[Compare]]:
     """One branch of a transaction. Raises InvalidRequest when a key is written twice or there are too many."""
     if len(writes) > BATCH_WRITES_MAX:
@@ -169,16 +190,16 @@ def txn_writes(
     for write in writes:
         id = writable(core, request.space, request.project, write.key)
         if isinstance(write, messages.TxnPut):
-            raw = bytes(write.value)
-            found.append(put(core, id, raw, ttl_s=write.ttl_s, ephemeral=write.ephemeral, session=session))
+            value = allowance.admit(bytes(write.value))
+            found.append(put(id, value, ttl_s=write.ttl_s, ephemeral=write.ephemeral, session=session))
         elif isinstance(write, messages.TxnMerge):
-            found.append(Merge(id, merge_patch(core, bytes(write.patch))))
+            found.append(Merge(id, allowance.admit(bytes(write.patch), "patch")))
         else:
             found.append(Delete(id))
     ids = [write.id for write in found]
     if len(set(ids)) != len(ids):
         raise InvalidRequest("cannot write a key twice in one transaction; combine the writes")
-    if sum(len(getattr(write, "value", getattr(write, "patch", b""))) for write in found) > BATCH_BYTES_MAX:
+    if sum(_weight(core, write) for write in found) > BATCH_BYTES_MAX:
         raise TooLarge(
             f"cannot write more than {BATCH_BYTES_MAX} bytes at once; use several transactions",
             data={"limit": BATCH_BYTES_MAX},
@@ -186,9 +207,14 @@ def txn_writes(
     return found, ephemeral_guards(core, found)
 
 
-def merge_patch(core: Core, raw: bytes) -> bytes:
-    """A canonical merge patch."""
-    return values.admit(raw, what="patch", bytes_max=core.limits.value_bytes_max)
+def _weight(core: Core, write: Write) -> int:
+    """The bytes a write may leave; of a merge, with the entry it goes into: 128 small patches may rewrite 32 MiB."""
+    if isinstance(write, Put):
+        return len(write.value)
+    if isinstance(write, Merge):
+        before = core.store.get(write.id)
+        return len(write.patch) + (len(before.value) if before and write.patch[0] in _MAP_BYTES else 0)
+    return 0
 
 
 def txn_compares(core: Core, request: messages.Txn) -> list[Compare]:

@@ -12,14 +12,14 @@ from typing import Final, Protocol
 from cosession import wire
 from cosession.errors import CosessionError, Overloaded
 from cosession.messages import Reply
+from cosession.messages.limits import HIGH_WATER_BYTES
 from cosession.protocol import ServerConnection
 from cosessiond.server.core import Core
 from cosessiond.server.table import Access, Operation
+from cosessiond.server.turns import TURN_S
 from cosessiond.sessions.identity import Peer, ProcessRef, ancestry
 from cosessiond.store.watch import Watcher
 
-#: Bytes above which a connection is not read (of unanswered calls, or unsent) and its watches lag (unsent).
-HIGH_WATER_BYTES: Final = 1024 * 1024
 #: How often a half-closed connection with watches is asked whether its peer still exists.
 HANGUP_LOOK_S: Final = 1.0
 
@@ -76,6 +76,11 @@ class Call:
         """The peer and its ancestors, looked up once per connection."""
         return self.conversation.ancestry()
 
+    @property
+    def page_bytes_max(self) -> int:
+        """Where a page for this caller ends: JSON is larger than the MessagePack it is made of."""
+        return self.conversation.page_bytes_max
+
     def reserve(self, size: int) -> None:
         """Count `size` bytes against the connection until this call is answered: for answers that are gathered."""
         self._reserved += size
@@ -104,6 +109,7 @@ class Conversation:
         self.sessions: set[str] = set()
         self.watches: dict[int, Watcher] = {}
         self.client = ""
+        self.project = ""
         self.calls = 0
         self.leaving = False
         self.reserved_bytes = 0
@@ -113,6 +119,7 @@ class Conversation:
         self._next_watch = 1
         self._soiled = False
         self._paused = False
+        self._waiting = False
         self._starved = False
         self._eof = False
         self._closed = False
@@ -156,6 +163,7 @@ class Conversation:
         self._core.conversations.pop(self, None)
         self._core.deadlines.cancel(("frame", self))
         self._core.deadlines.cancel(("hangup", self))
+        self._core.turns.leave(self)
         self._core.watches.close_sink(self)
         self.watches.clear()
         self._core.registry.disconnected(sorted(self.sessions))
@@ -163,24 +171,27 @@ class Conversation:
     # -- the way of a call -----------------------------------------------------------------------------------------
 
     def _process(self) -> None:
+        """Take the calls that have come, as many as this connection may have now."""
+        if self._waiting or self.leaving:
+            return
         core = self._core
         protocol = self._protocol
         before = self.calls
+        monotonic = core.clock.monotonic
+        enough_s = monotonic() + TURN_S
         while not self._closed:
             if self._has_enough():
-                self._pause(paused=True)
-                core.deadlines.cancel(("frame", self))  # it is we who do not read
+                self._stop_reading()
                 return
             call = protocol.next_call(core.store.revision)
+            if call is not None:
+                self.calls += 1
+                self._take(call)
+            if monotonic() >= enough_s:
+                self._wait_for_turn()
+                return
             if call is None:
                 break
-            self.calls += 1
-            if isinstance(call, wire.BadFrame):
-                core.metrics.count(f"error.{call.error.code}")
-                protocol.fail_frame(call, core.store.revision)
-                self._soil()
-            else:
-                self._dispatch(call)
         self._pause(paused=False)
         self._soil()
         if protocol.has_partial_frame:
@@ -188,6 +199,32 @@ class Conversation:
                 core.deadlines.after(("frame", self), core.limits.frame_finish_s, self._frame_too_slow)
         else:
             core.deadlines.cancel(("frame", self))
+
+    def _take(self, call: wire.Call | wire.BadFrame) -> None:
+        if isinstance(call, wire.BadFrame):
+            self._core.metrics.count(f"error.{call.error.code}")
+            self._protocol.fail_frame(call, self._core.store.revision)
+            self._soil()
+        else:
+            self._dispatch(call)
+
+    def _wait_for_turn(self) -> None:
+        """What this connection sends costs much: go on in a later tick, with others in between."""
+        self._core.metrics.count("turns")
+        self._waiting = True
+        self._stop_reading()
+        self._soil()
+        self._core.turns.wait(self, self._have_turn)
+
+    def _have_turn(self) -> None:
+        self._waiting = False
+        self._process()
+        self._core.flush()
+        self._close_when_done()
+
+    def _stop_reading(self) -> None:
+        self._pause(paused=True)
+        self._core.deadlines.cancel(("frame", self))  # it is we who do not read
 
     def _dispatch(self, call: wire.Call) -> None:
         operation = self._table.get(call.method)
@@ -288,6 +325,7 @@ class Conversation:
 
     def leave(self, error: CosessionError) -> None:
         """Tell the peer that the daemon is going, and close after that."""
+        self.leaving = True
         self._protocol.goodbye(error, self._core.store.revision)
         self.flush()
         self._transport.close()
@@ -319,6 +357,11 @@ class Conversation:
     def in_flight(self) -> int:
         """Calls not answered yet."""
         return self._protocol.in_flight
+
+    @property
+    def page_bytes_max(self) -> int:
+        """See `Call.page_bytes_max`."""
+        return self._protocol.page_bytes_max
 
     def _unsent(self) -> int:
         return self._protocol.queued_bytes + self._transport.unsent()

@@ -15,15 +15,17 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from cosession.errors import InvalidRequest, NotAllowed, TooLarge
-from cosession.messages.limits import NAME_BYTES_MAX, PROJECT_BYTES_MAX, TEXT_BYTES_MAX
+from cosession.messages.limits import (
+    HEARTBEAT_S_MAX,
+    HEARTBEAT_S_MIN,
+    NAME_BYTES_MAX,
+    PROJECT_BYTES_MAX,
+    SESSION_ID_BYTES_MAX,
+    TEXT_BYTES_MAX,
+)
 from cosession.messages.sessions import Register
 from cosession.model import Instance, Session
 from cosessiond.sessions.identity import Peer, ProcessRef, boot_id, owner, same_pid_namespace
-
-SESSION_ID_BYTES_MAX: Final = 128
-HEARTBEAT_S_MIN: Final = 0.1
-#: Three of them stay below the two hours after which a silent process that cannot be judged is lost.
-HEARTBEAT_S_MAX: Final = 2400.0
 
 _ID: Final = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9._:@-]{{0,{SESSION_ID_BYTES_MAX - 1}}}")
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")

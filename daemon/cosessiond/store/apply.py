@@ -6,14 +6,13 @@ that called it makes that durable. `store/memory.py` says the same in independen
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any, Final, NamedTuple, Protocol
 
-from msgspec import msgpack
+from msgspec import Raw, msgpack
 
-from cosession.messages.limits import VALUE_DEPTH_MAX
+from cosession.messages.limits import BATCH_BYTES_MAX, VALUE_BYTES_MAX, VALUE_DEPTH_MAX
 from cosessiond.store.engine import (
-    BATCH_VALUES_BYTES_MAX,
-    VALUE_BYTES_MAX,
     Applied,
     Batch,
     Committed,
@@ -32,6 +31,12 @@ from cosessiond.store.hash import row_hash
 
 _decode = msgpack.Decoder().decode
 _encode = msgpack.Encoder().encode
+_decode_names = msgpack.Decoder(dict[str, Raw]).decode
+_NIL: Final = b"\xc0"
+_EMPTY_MAP: Final = b"\x80"
+_FIXMAP: Final = 0x80
+_MAPS: Final = frozenset({0xDE, 0xDF})
+_CONTAINERS: Final = frozenset({list, dict})
 _ABSENT: Final = 0
 
 
@@ -74,11 +79,11 @@ def evaluate(batch: Batch, view: View, revision: int) -> Evaluated | Committed |
         changes.append(found[0])
         entries.append((write.id, found[1]))
     size = sum(len(change.value) for change in changes)
-    if size > BATCH_VALUES_BYTES_MAX:
+    if size > BATCH_BYTES_MAX:
         return Refused(
             revision,
             "too_large",
-            f"cannot write: the values would have {size} bytes together, the limit is {BATCH_VALUES_BYTES_MAX}; "
+            f"cannot write: the values would have {size} bytes together, the limit is {BATCH_BYTES_MAX}; "
             "use several transactions",
         )
     if not changes:
@@ -146,31 +151,44 @@ def _write(
 
 
 def _merged(write: Merge, before: Entry | None) -> bytes | None:
-    target = _decode(before.value) if before else {}
-    result = merge_patch(target, _decode(write.patch))
-    if _depth(result) > VALUE_DEPTH_MAX:
+    value = merge_patch(before.value if before else _EMPTY_MAP, write.patch)
+    # What is merged keeps its level, so only a patch can make the result deeper than the entry is.
+    if len(value) > VALUE_BYTES_MAX or (_is_too_deep(write.patch) and _is_too_deep(value)):
         return None
-    value = _encode(result)
-    return value if len(value) <= VALUE_BYTES_MAX else None
+    return value
 
 
-def merge_patch(target: Any, patch: Any) -> Any:
-    """RFC 7396 section 2. Returns a new object; names of the target keep their place, new ones follow."""
-    if not isinstance(patch, dict):
+def merge_patch(target: bytes, patch: bytes) -> bytes:
+    """RFC 7396 section 2, on canonical bytes. Names of the target keep their place, new ones follow.
+
+    Only the maps that the patch has in common with the target are taken apart; all else is carried as the bytes it is,
+    so that a small patch of a large entry costs little.
+    """
+    if not _is_map(patch):
         return patch
-    result = dict(target) if isinstance(target, dict) else {}
-    for name, value in patch.items():
-        if value is None:
+    result = _decode_names(target) if _is_map(target) else {}
+    for name, value in _decode_names(patch).items():
+        given = bytes(value)
+        if given == _NIL:
             result.pop(name, None)
+        elif _is_map(given):
+            result[name] = Raw(merge_patch(bytes(result.get(name, _NIL)), given))
         else:
-            result[name] = merge_patch(result.get(name), value)
-    return result
+            result[name] = value
+    return _encode(result)
 
 
-def _depth(value: Any) -> int:
-    """Levels around the deepest part, where a scalar or an empty container is a part; as `values.admit` counts."""
-    if isinstance(value, dict):
-        return 1 + max(map(_depth, value.values()), default=-1)
-    if isinstance(value, list):
-        return 1 + max(map(_depth, value), default=-1)
-    return 0
+def _is_map(value: bytes) -> bool:
+    kind = value[0]
+    return kind & 0xF0 == _FIXMAP or kind in _MAPS
+
+
+def _is_too_deep(value: bytes) -> bool:
+    """Whether more than VALUE_DEPTH_MAX lists and maps stand around a part of `value`; as `values.admit` counts."""
+    level: list[Any] = [_decode(value)]
+    for _ in range(VALUE_DEPTH_MAX + 1):
+        inner = [part.values() if type(part) is dict else part for part in level if type(part) in _CONTAINERS]
+        level = list(chain.from_iterable(inner))
+        if not level:
+            return False
+    return True

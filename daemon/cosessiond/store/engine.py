@@ -17,11 +17,6 @@ from typing import Final, Literal, Protocol
 from msgspec import Struct
 
 BATCH_FORMAT: Final = 1
-#: The largest value a write may leave behind, in bytes of MessagePack; part of format 1, so no configuration.
-VALUE_BYTES_MAX: Final = 256 * 1024
-#: The most that the values a batch leaves behind may have together, in bytes; part of format 1, so that every batch
-#: can be sent to a watcher whole.
-BATCH_VALUES_BYTES_MAX: Final = 960 * 1024
 
 #: Where an entry lives: (space, project, key).
 EntryId = tuple[str, str, str]
@@ -81,7 +76,7 @@ class Delete(Struct, frozen=True, array_like=True, tag="delete", gc=False):
 class Merge(Struct, frozen=True, array_like=True, tag="merge", gc=False):
     """JSON Merge Patch, RFC 7396: `patch` applied to the entry's value (absent: to an empty object when the patch is
     an object). Keeps `ttl_ms` and `owner` of the entry. A result over VALUE_BYTES_MAX refuses the whole batch, and
-    so do results of over BATCH_VALUES_BYTES_MAX together.
+    so do results of over BATCH_BYTES_MAX together.
     """
 
     id: EntryId

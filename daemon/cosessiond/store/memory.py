@@ -17,11 +17,10 @@ from typing import Any, Final
 from msgspec import Struct, msgpack
 from msgspec.structs import replace
 
+from cosession.messages.limits import BATCH_BYTES_MAX, VALUE_BYTES_MAX
 from cosessiond.store import hash
 from cosessiond.store.engine import (
     BATCH_FORMAT,
-    BATCH_VALUES_BYTES_MAX,
-    VALUE_BYTES_MAX,
     Applied,
     Batch,
     BelowWindow,
@@ -127,8 +126,8 @@ class MemoryEngine:
         except _TooLarge as error:
             return Refused(self._revision, "too_large", str(error))
         changes = tuple(change for change in made if change is not None)
-        if (size := sum(len(change.value) for change in changes)) > BATCH_VALUES_BYTES_MAX:
-            why = f"its values would have {size} bytes together, the limit is {BATCH_VALUES_BYTES_MAX}"
+        if (size := sum(len(change.value) for change in changes)) > BATCH_BYTES_MAX:
+            why = f"its values would have {size} bytes together, the limit is {BATCH_BYTES_MAX}"
             return Refused(self._revision, "too_large", f"cannot write: {why}; do: use several transactions")
         revision = self._revision + 1 if changes else self._revision
         committed = Committed(revision, conflict is None, batch.time_ms, batch.origin, changes)

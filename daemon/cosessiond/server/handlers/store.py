@@ -11,7 +11,7 @@ from cosession import model
 from cosession.errors import CosessionError, InvalidRequest, Overloaded
 from cosession.messages import Reply
 from cosession.messages import store as messages
-from cosession.messages.limits import DECIDE_ATTEMPTS_MAX, RANGE_BYTES_MAX, RANGE_ENTRIES_MAX, VERSIONS_KEPT
+from cosession.messages.limits import DECIDE_ATTEMPTS_MAX, RANGE_ENTRIES_MAX, VERSIONS_KEPT
 from cosessiond.server import admission
 from cosessiond.server.conversation import Call
 from cosessiond.server.core import Core
@@ -47,6 +47,7 @@ def get(core: Core, call: Call, request: messages.Get) -> messages.GetReply | No
     if not request.at_revision:
         return messages.GetReply(revision=core.store.revision, entry=_public(core.store.get(id)))
     revision = _past(core, request.at_revision)
+    call.reserve(core.limits.value_bytes_max)  # about what the answer will hold
 
     def done(found: Entry | CosessionError | None) -> None:
         if isinstance(found, CosessionError):
@@ -65,7 +66,8 @@ def range_(core: Core, call: Call, request: messages.Range) -> messages.RangeRep
     admission.check_place(core, request.space, request.project, request.prefix)
     store = core.store
     if not request.at_revision or request.at_revision == store.revision:
-        page = _page(store.scan(request.space, request.project, request.prefix, request.after), request)
+        found = store.scan(request.space, request.project, request.prefix, request.after)
+        page = _page(found, request, call.page_bytes_max)
         return messages.RangeReply(revision=store.revision, read_revision=store.revision, entries=page[0], more=page[1])
     _range_at(core, call, request, _past(core, request.at_revision))
     return None
@@ -74,7 +76,7 @@ def range_(core: Core, call: Call, request: messages.Range) -> messages.RangeRep
 def _range_at(core: Core, call: Call, request: messages.Range, revision: int) -> None:
     """A page of the past, gathered in slices so that no commit waits long behind it."""
     store = core.store
-    call.reserve(RANGE_BYTES_MAX)
+    call.reserve(call.page_bytes_max)
     gathered: list[Entry] = []
 
     def look(after: str) -> None:
@@ -90,10 +92,10 @@ def _range_at(core: Core, call: Call, request: messages.Range, revision: int) ->
             call.fail(found)
             return
         gathered.extend(found.entries)
-        if found.more and len(gathered) <= request.limit and sum(len(e.value) for e in gathered) <= RANGE_BYTES_MAX:
+        if found.more and len(gathered) <= request.limit and sum(len(e.value) for e in gathered) <= call.page_bytes_max:
             look(gathered[-1].id[2])
             return
-        entries, more = _page(gathered, request)
+        entries, more = _page(gathered, request, call.page_bytes_max)
         call.reply(
             messages.RangeReply(
                 revision=store.revision, read_revision=revision, entries=entries, more=more or found.more
@@ -109,8 +111,8 @@ def put(core: Core, call: Call, request: messages.Put) -> None:
     def decide() -> Decided:
         id = admission.writable(core, request.space, request.project, request.key)
         origin = admission.origin(core, call, request)
-        raw = bytes(request.value)
-        write = admission.put(core, id, raw, ttl_s=request.ttl_s, ephemeral=request.ephemeral, session=origin.session)
+        value = admission.Allowance(core).admit(bytes(request.value))
+        write = admission.put(id, value, ttl_s=request.ttl_s, ephemeral=request.ephemeral, session=origin.session)
         guards = admission.ephemeral_guards(core, [write])
         compares = [*guards, *_expected(id, request.expect_revision)]
         return core.store.batch(origin, compares, [write]), len(guards)
@@ -144,7 +146,7 @@ def merge(core: Core, call: Call, request: messages.Merge) -> None:
 
     def decide() -> Decided:
         id = admission.writable(core, request.space, request.project, request.key)
-        write = Merge(id, admission.merge_patch(core, bytes(request.patch)))
+        write = Merge(id, admission.Allowance(core).admit(bytes(request.patch), "patch"))
         before = core.store.get(id)
         call.reserve(len(write.patch) + (len(before.value) if before else 0))  # about what the answer will hold
         compares = _expected(id, request.expect_revision)
@@ -167,8 +169,9 @@ def txn(core: Core, call: Call, request: messages.Txn) -> None:
 
     def decide() -> Decided:
         origin = admission.origin(core, call, request)
-        then, guards = admission.txn_writes(core, request, request.then, origin.session)
-        otherwise, more = admission.txn_writes(core, request, request.otherwise, origin.session)
+        allowance = admission.Allowance(core)
+        then, guards = admission.txn_writes(core, request, request.then, origin.session, allowance)
+        otherwise, more = admission.txn_writes(core, request, request.otherwise, origin.session, allowance)
         guards = guards or more
         if guards and otherwise:
             raise InvalidRequest("cannot put ephemeral entries in a transaction with `else`; use two transactions")
@@ -201,14 +204,14 @@ def history(core: Core, call: Call, request: messages.History) -> None:
         size = 0
         for row in found[: request.limit]:
             size += len(row.value)
-            if versions and size > RANGE_BYTES_MAX:
+            if versions and size > call.page_bytes_max:
                 break
             versions.append(_version(row))
         more = len(versions) < len(found)
         call.reply(messages.HistoryReply(revision=core.store.revision, versions=versions, more=more))
 
     before = admission.revision(request.before_revision, "before_revision")
-    call.reserve(RANGE_BYTES_MAX)
+    call.reserve(call.page_bytes_max)
     core.store.read(lambda engine: engine.history(id, request.limit + 1, before), done)
 
 
@@ -224,6 +227,8 @@ def _commit(
     def attempt(left: int) -> None:
         try:
             batch, guards = decide()
+            if left == DECIDE_ATTEMPTS_MAX:
+                call.reserve(_conflict_bytes(core, batch))
             core.store.submit(batch, lambda outcome: settle(outcome, guards, left))
             if guards:
                 call.conversation.hold()
@@ -287,6 +292,18 @@ def _conflict(outcome: Conflicted, guards: int) -> CosessionError:
     return conflict_of(shifted, _public)
 
 
+def _conflict_bytes(core: Core, batch: Batch) -> int:
+    """About what the answer holds if a compare fails: the entry that stands."""
+    most = 0
+    for compare in batch.compares:
+        if isinstance(compare, EntryCompare):
+            entry = core.store.get(compare.id)
+            most = max(most, len(entry.value) if entry else 0)
+        else:
+            most = core.limits.value_bytes_max
+    return most
+
+
 def _past(core: Core, revision: int) -> int:
     """A revision to read at. Raises future_revision; what is below the window is found out by the engine."""
     admission.revision(revision, "at_revision")
@@ -310,13 +327,13 @@ def _public(entry: Entry | None) -> Any:
     return public_entry(entry) if entry is not None else None
 
 
-def _page(entries: Iterable[Entry], request: messages.Range) -> tuple[list[model.Entry], bool]:
+def _page(entries: Iterable[Entry], request: messages.Range, bytes_max: int) -> tuple[list[model.Entry], bool]:
     """Entries up to the page's bounds, and whether some were left."""
     page: list[model.Entry] = []
     size = 0
     for entry in entries:
         size += len(entry.id[2].encode()) + 160 + (0 if request.keys_only else len(entry.value))
-        if len(page) == request.limit or (page and size > RANGE_BYTES_MAX):
+        if len(page) == request.limit or (page and size > bytes_max):
             return page, True
         shown = public_entry(entry)
         page.append(structs.replace(shown, value=None) if request.keys_only else shown)

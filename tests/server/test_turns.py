@@ -1,0 +1,105 @@
+"""Fairness without sockets: calls that take time, told by a clock that each of them moves."""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+import pytest
+
+from cosession.errors import CosessionError
+from cosession.messages import admin
+from cosessiond.server import turns
+from cosessiond.server.assembly import TABLE
+from rawclient import Json, Pack, take_answer
+from server import inprocess
+from server.inprocess import Inside
+
+
+@pytest.fixture
+def inside(monkeypatch):
+    """A core whose `ping` takes two fifths of a turn, and which notes who was answered."""
+    found = Inside()
+    found.order = []
+
+    def slow_ping(_core, call, _request):
+        found.world.clock.move_to(found.world.clock.monotonic() + turns.TURN_S * 0.4)
+        found.order.append(call.conversation)
+        return admin.PingReply(revision=0, pid=1, version="", epoch="")
+
+    table = TABLE | {"ping": TABLE["ping"]._replace(row=TABLE["ping"].row._replace(run=slow_ping))}
+    monkeypatch.setattr(inprocess, "TABLE", table)
+    return found
+
+
+def pings(count, kind=Pack):
+    return b"".join(kind.encode(number, "ping", {}) for number in range(1, count + 1))
+
+
+def answers(line):
+    found = []
+    while (answer := take_answer(line.transport.sent)) is not None:
+        found.append(answer.id or answer.kind)
+    return found
+
+
+def test_a_flood_of_costly_calls_is_interrupted_for_others_and_answered_in_full(inside):
+    flood, other = inside.connect(), inside.connect()
+    flood.conversation.received(pings(12))
+    assert answers(flood) == [1, 2, 3], "one turn, sent at once"
+    assert flood.transport.paused, "who waits is not read"
+    other.conversation.received(pings(1))
+    assert answers(other) == [1]
+    inside.world.advance(1)
+    assert answers(flood) == list(range(4, 13))
+    assert not flood.transport.paused
+
+
+def test_floods_take_turns(inside):
+    lines = [inside.connect() for _ in range(3)]
+    for line in lines:
+        line.conversation.received(pings(9))
+    inside.order.clear()
+    inside.world.advance(1)
+    runs = [(who, len(list(run))) for who, run in groupby(inside.order)]
+    assert runs == [(line.conversation, 3) for line in lines] * 2
+
+
+def test_a_single_costly_call_waits_before_the_next_is_read(inside):
+    """Also when nothing else has come yet: the next one may be on its way."""
+    line = inside.connect()
+    line.conversation.received(pings(3))
+    assert answers(line) == [1, 2, 3]
+    assert line.transport.paused
+    inside.world.advance(1)
+    assert not line.transport.paused
+    line.conversation.received(pings(1))
+    assert answers(line) == [1]
+
+
+@pytest.mark.parametrize("kind", [Json, Pack])
+def test_the_end_of_input_cuts_off_no_answer(inside, kind):
+    line = inside.connect()
+    line.send(pings(8, kind))
+    line.half_close()
+    inside.world.advance(1)
+    assert answers(line) == list(range(1, 9))
+    assert line.transport.closed
+
+
+def test_a_connection_that_is_gone_has_no_turn(inside):
+    line = inside.connect()
+    line.conversation.received(pings(9))
+    line.conversation.closed()
+    inside.order.clear()
+    inside.world.advance(1)
+    assert not inside.order
+
+
+def test_when_the_daemon_leaves_its_goodbye_is_the_last_word(inside):
+    line = inside.connect()
+    line.conversation.received(pings(9))
+    line.conversation.leave(CosessionError("cannot go on: the test is over; connect again", code="shutting_down"))
+    assert answers(line) == [1, 2, 3, "goodbye"]
+    inside.order.clear()
+    inside.world.advance(1)
+    assert not inside.order
