@@ -20,6 +20,7 @@ from cosession.messages.limits import LIMITS
 from cosessiond.server import listener as shell
 from cosessiond.server.assembly import TABLE
 from cosessiond.server.listener import Listener, bind
+from cosessiond.server.shortage import TOLD_EVERY_S
 from cosessiond.sessions.identity import Peer as Identified
 from rawclient import Answer, Pack, take_answer
 from server.inprocess import Inside
@@ -38,16 +39,22 @@ class Log:
         """Like structlog."""
         self.lines.append(event)
 
+    info = warning
+
 
 class Failing(socket.socket):
-    """A listening socket that runs out of descriptors while `broken`."""
+    """A listening socket for which the system has nothing left while `broken`; `scarce` so often for descriptors."""
 
     broken = False
+    scarce = 0
     accepts = 0
 
     def accept(self) -> tuple[socket.socket, Any]:
         self.accepts += 1
         if self.broken:
+            raise OSError(errno.ENOMEM, "Cannot allocate memory")
+        if self.scarce:
+            self.scarce -= 1
             raise OSError(errno.EMFILE, "Too many open files")
         return super().accept()
 
@@ -220,7 +227,7 @@ def test_another_user_is_told_that_this_is_not_his_daemon(home, monkeypatch):
     running(scenario)
 
 
-def test_without_descriptors_accepting_rests_instead_of_spinning_and_then_goes_on(home, monkeypatch):
+def test_without_memory_accepting_rests_instead_of_spinning_and_then_goes_on(home, monkeypatch):
     async def scenario() -> None:
         async with listening(home, sock=Failing) as place:
             assert isinstance(place.sock, Failing)
@@ -231,13 +238,51 @@ def test_without_descriptors_accepting_rests_instead_of_spinning_and_then_goes_o
             (late,) = await place.connect()
             await asyncio.sleep(0.25)
             assert place.sock.accepts - before <= 3, "once per rest"
-            assert place.log.lines.count("cannot accept; resting") >= 1
+            assert place.log.lines == ["cannot accept"], "said once"
             assert [answer.kind for answer in await place.say(client, PING)] == ["reply"], "who is in is served"
             place.sock.broken = False
             await asyncio.sleep(0.15)
             assert [answer.kind for answer in await place.say(late, PING)] == ["reply"]
+            assert place.log.lines == ["cannot accept", "accepting again"]
 
     monkeypatch.setattr(shell, "REST_S", 0.1)
+    running(scenario)
+
+
+def test_accepting_that_rests_goes_on_when_a_connection_ends(home, monkeypatch):
+    async def scenario() -> None:
+        async with listening(home, sock=Failing) as place:
+            assert isinstance(place.sock, Failing)
+            (client,) = await place.connect()
+            place.sock.broken = True
+            (late,) = await place.connect()
+            place.sock.broken = False
+            assert place.heard(late) == []
+            client.close()
+            await place.turns()
+            assert [answer.kind for answer in await place.say(late, PING)] == ["reply"]
+
+    monkeypatch.setattr(shell, "REST_S", 3600.0)
+    running(scenario)
+
+
+def test_without_descriptors_who_comes_is_told_so_and_the_next_that_fits_is_served(home):
+    async def scenario() -> None:
+        async with listening(home, sock=Failing) as place:
+            assert isinstance(place.sock, Failing)
+            for number in range(3):
+                place.sock.scarce = 1
+                (refused,) = await place.connect()
+                assert [answer.code for answer in place.heard(refused)] == ["overloaded"]
+                assert refused.recv(1) == b""
+                (served,) = await place.connect()
+                assert [answer.kind for answer in await place.say(served, PING)] == ["reply"], number
+            assert place.log.lines == ["cannot accept", "accepting again"], "once a minute, however often it happens"
+            place.pass_time(TOLD_EVERY_S)
+            place.sock.scarce = 1
+            await place.connect()
+            assert place.log.lines[2:] == ["cannot accept"]
+
     running(scenario)
 
 

@@ -15,20 +15,20 @@ from pathlib import Path
 from typing import Any, Final
 
 from cosession.errors import ConfigError, CosessionError, NotAllowed, Overloaded
+from cosession.messages.limits import HIGH_WATER_BYTES, SILENT_S
 from cosessiond.process.neighbour import refuse_neighbour
-from cosessiond.server.conversation import HIGH_WATER_BYTES, Conversation
+from cosessiond.server.conversation import Conversation
 from cosessiond.server.core import Core
+from cosessiond.server.shortage import Shortage
 from cosessiond.server.table import Operation
 from cosessiond.sessions.identity import Peer, peer_of
 
 BACKLOG: Final = 512
 ACCEPTS_PER_WAKE: Final = 64
-#: How long accepting rests after the system ran out of descriptors or memory.
+#: How long accepting rests when the system has no memory or descriptor for it, unless a connection ends before.
 REST_S: Final = 0.5
 #: How long a connection over the cap waits for another one's end to be noticed.
 GRACE_S: Final = 0.02
-#: A connection that has never said anything gives way after this, when the cap is reached.
-SILENT_S: Final = 10.0
 _BUFFER_BYTES: Final = 64 * 1024
 
 
@@ -112,6 +112,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._conversation is not None:
             self._conversation.closed()
             self._conversation = None
+            self._listener.freed()
 
     # -- the transport of the conversation -------------------------------------------------------------------------
 
@@ -163,9 +164,10 @@ class Listener:
         self.table = table
         self._sock = sock
         self.loop = loop
-        self._log = log
         self._pending: set[asyncio.Task[Any]] = set()
         self.opening = 0  # accepted, and no conversation yet
+        self._shortage = Shortage(core.clock, log)
+        self._resting: asyncio.TimerHandle | None = None
         self._deferred = 0
         #: One for all connections: what is read into it is taken out before the loop reads again.
         self.buffer = memoryview(bytearray(_BUFFER_BYTES))
@@ -176,22 +178,42 @@ class Listener:
         if self._sock.fileno() >= 0:
             self.loop.remove_reader(self._sock.fileno())
             self._sock.close()
+            self._shortage.close()
+
+    def freed(self) -> None:
+        """A connection has ended: there may be a descriptor again, once the loop has closed it."""
+        if self._resting is not None:
+            self.loop.call_soon(self._resume)
 
     def _accept(self) -> None:
         for _ in range(ACCEPTS_PER_WAKE):
             try:
-                sock, _ = self._sock.accept()
+                sock = self._accept_one()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
-            except OSError as error:  # EMFILE, ENFILE, ENOBUFS, ENOMEM
+            except OSError as error:  # ENOBUFS, ENOMEM, or no descriptor even so
                 self._rest(error)
                 return
+            if sock is None:
+                continue
+            self._shortage.ends()
             if self._is_full() and self._deferred < ACCEPTS_PER_WAKE:
                 # Who has just closed a connection finds room: the loop may not have come to that end yet.
                 self._deferred += 1
                 self.loop.call_later(GRACE_S, self._try_again, sock)
             else:
                 self._take_or_refuse(sock)
+
+    def _accept_one(self) -> socket.socket | None:
+        """The next connection, None for one that was refused for want of descriptors. Raises what accept raises."""
+        try:
+            return self._sock.accept()[0]
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+        self._shortage.refuse(self._sock, _refuse)
+        self.core.metrics.hit("descriptors")
+        return None
 
     def _is_full(self) -> bool:
         used = len(self.core.conversations) + self.opening
@@ -240,12 +262,15 @@ class Listener:
         return True
 
     def _rest(self, error: OSError) -> None:
-        self._log.warning("cannot accept; resting", reason=str(error), rest_s=REST_S)
+        self._shortage.begins(str(error))
         self.core.metrics.hit("descriptors")
         self.loop.remove_reader(self._sock.fileno())
-        self.loop.call_later(REST_S, self._resume)
+        self._resting = self.loop.call_later(REST_S, self._resume)
 
     def _resume(self) -> None:
+        if self._resting is not None:
+            self._resting.cancel()
+            self._resting = None
         if self._sock.fileno() >= 0:
             self.loop.add_reader(self._sock.fileno(), self._accept)
 
