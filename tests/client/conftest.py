@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from cosession import aio, sync
-from cosession.errors import CosessionError
+from cosession.errors import CosessionError, EpochChanged
 from cosession.messages import REQUESTS
 from cosession.messages.admin import HelloReply, PingReply
 from cosession.messages.limits import LIMITS
@@ -161,7 +161,7 @@ class ScriptedDaemon:
         request = self._decoders[call.method].decode(call.params)
         if call.method == "hello":
             self.hellos.append(request)
-            action = self.hello_error or self._hello()
+            action = self.hello_error or self._hello(request)
         elif call.method == "ping":
             action = PingReply(revision=7, pid=4711, version="9.9", epoch=self.epoch)
         else:
@@ -176,7 +176,9 @@ class ScriptedDaemon:
         elif action != "silence":
             protocol.reply(call, action)
 
-    def _hello(self):
+    def _hello(self, request):
+        if request.epoch not in ("", self.epoch):
+            return EpochChanged("cannot go on: another epoch", data={"epoch": self.epoch})
         return HelloReply(
             revision=7,
             version="9.9",

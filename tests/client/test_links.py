@@ -125,6 +125,7 @@ def test_a_write_is_not_repeated_in_another_epoch(connect, run, scripted):
 
     run(body())
     assert len(scripted.calls) == 2
+    assert [hello.epoch for hello in scripted.hellos] == ["", "epoch-1", ""], "refused once, then greeted anew"
 
 
 def test_what_kills_every_connection_is_given_up(connect, run, scripted):

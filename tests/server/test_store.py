@@ -125,7 +125,17 @@ def test_a_client_that_remembers_more_than_there_is_is_told_that_writes_are_miss
         here = peer.reply("hello")
         assert peer.reply("hello", epoch=here["epoch"], seen_revision=here["revision"])
         assert peer.code("hello", epoch=here["epoch"], seen_revision=here["revision"] + 1) == "damaged"
-        assert peer.reply("hello", epoch="another", seen_revision=2**40), "of another epoch nothing is known"
+
+
+def test_a_client_of_another_epoch_is_told_which_one_this_is(shared_daemon):
+    with Pack(shared_daemon.socket) as peer:
+        here = peer.reply("hello")
+        for seen in (0, 2**40):
+            peer.post("hello", epoch="another", seen_revision=seen)
+            refused = peer.next()
+            assert (refused.code, refused.body["data"]) == ("epoch_changed", {"epoch": here["epoch"]})
+        assert peer.reply("hello", project="/src/.git")["epoch"] == here["epoch"], "the connection lives"
+        assert peer.code("hello", project="a\nb") == "invalid_params"
 
 
 # -- beyond the log window -------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ class Common:
         self.target = target
         self.project = project
         self.timeout_s = timeout_s
-        self.memory = Memory()
+        self.memory = Memory(project)
         self.attachments = Attachments()
         self.new_id = RequestIds(lambda: time.time_ns() // 1_000_000, os.urandom)
         self.jitter = random.random

@@ -25,9 +25,10 @@ _RESTART: Final = "run: cosession restart"
 class Memory:
     """What this client last saw of the store: it proves a lost tail (DESIGN P14) and notices another epoch."""
 
-    def __init__(self) -> None:
+    def __init__(self, project: str = "") -> None:
         self.epoch = ""
         self.revision = 0
+        self._project = project
 
     def hello(self) -> Hello:
         """The first call on a connection."""
@@ -38,6 +39,7 @@ class Memory:
             protocol_max=PROTOCOL_VERSION,
             epoch=self.epoch,
             seen_revision=self.revision,
+            project=self._project,
         )
 
     def learn(self, reply: HelloReply) -> None:

@@ -24,7 +24,9 @@ class HelloReply(Reply, frozen=True, kw_only=True):
 
 
 class Hello(Request[HelloReply], frozen=True, kw_only=True):
-    """Optional first call. `epoch` and `seen_revision`: what this client last saw. Errors: incompatible, damaged."""
+    """Optional first call. `epoch` and `seen_revision`: what this client last saw; `project`: where it works, to be
+    shown beside it. Errors: incompatible, epoch_changed, damaged.
+    """
 
     method: ClassVar[str] = "hello"
     client: str = ""
@@ -33,6 +35,7 @@ class Hello(Request[HelloReply], frozen=True, kw_only=True):
     protocol_max: int = 1
     epoch: str = ""
     seen_revision: int = 0
+    project: str = ""
 
 
 class PingReply(Reply, frozen=True, kw_only=True):

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Final
 
-from cosession.errors import CosessionError
+from cosession.errors import CosessionError, EpochChanged
 from cosession.messages import admin
 from cosession.messages.limits import PROTOCOL_OLDEST, PROTOCOL_VERSION
+from cosessiond.server import admission
 from cosessiond.server.conversation import Call
 from cosessiond.server.core import Core
 from cosessiond.server.table import Access, Row
 
 
 def hello(core: Core, call: Call, request: admin.Hello) -> admin.HelloReply:
-    """Agree on a protocol; refuse a client that remembers more of this epoch than there is."""
+    """Agree on a protocol; refuse a client that remembers another epoch, or more of this one than there is."""
     me, store = core.identity, core.store
     protocol = min(request.protocol_max, PROTOCOL_VERSION)
     if protocol < max(request.protocol_min, PROTOCOL_OLDEST):
@@ -23,14 +24,23 @@ def hello(core: Core, call: Call, request: admin.Hello) -> admin.HelloReply:
             code="incompatible",
             data={"version": me.version, "protocol": PROTOCOL_VERSION},
         )
-    if request.epoch == store.epoch and request.seen_revision > store.revision:
+    if request.epoch and request.epoch != store.epoch:
+        raise EpochChanged(
+            f"cannot go on from epoch {request.epoch[:40]!r}: the store is in {store.epoch} now; forget what you have "
+            "seen, say hello without it, and take new snapshots",
+            data={"epoch": store.epoch},
+        )
+    if request.epoch and request.seen_revision > store.revision:
         raise CosessionError(
             f"cannot go on: this client has seen revision {request.seen_revision}, the store ends at {store.revision}; "
             "acknowledged writes are missing, restore a backup",
             code="damaged",
             data={"seen_revision": request.seen_revision},
         )
+    if request.project:
+        admission.check_project(request.project)
     call.conversation.client = f"{request.client[:64]}/{request.version[:32]}"
+    call.conversation.project = request.project
     return admin.HelloReply(
         revision=store.revision,
         version=me.version,
