@@ -63,7 +63,7 @@ def test_json_is_counted_before_it_is_read(value):
     line = Inside().connect()
     line.send(b'{"jsonrpc":"2.0","id":9,"method":"put","params":{"key":"a","value":' + value + b"}}\n")
     ((answer,), _) = line.collect(1, to_end=False)
-    assert (answer.id, answer.code) == (9, "too_large")
+    assert (answer.id, answer.code, answer.body["data"]["limit"]) == (9, "too_large", CALL_NODES_MAX)
 
 
 @pytest.mark.parametrize("text", [",", "[", '"', '\\"', "\\", '",['])

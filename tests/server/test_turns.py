@@ -88,11 +88,12 @@ def test_the_end_of_input_cuts_off_no_answer(inside, kind):
 
 def test_a_connection_that_is_gone_has_no_turn(inside):
     line = inside.connect()
-    line.conversation.received(pings(9))
+    line.conversation.received(pings(9) + b"\x00")
     line.conversation.closed()
     inside.order.clear()
-    inside.world.advance(1)
+    inside.world.advance(3600)
     assert not inside.order
+    assert "limit.frame_finish" not in inside.core.metrics.snapshot(), "nobody waits for the rest of its frame"
 
 
 def test_when_the_daemon_leaves_its_goodbye_is_the_last_word(inside):
