@@ -11,7 +11,7 @@ import stat
 from pathlib import Path
 from typing import Final, Literal
 
-from msgspec import DecodeError, Struct, field, toml
+from msgspec import DecodeError, Struct, field, structs, toml
 
 from cosession.errors import ConfigError
 from cosession.messages.limits import Limits, outside

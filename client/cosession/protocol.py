@@ -14,7 +14,7 @@ from cosession.callids import CallId
 from cosession.errors import CosessionError, Overloaded, TooLarge, error_from
 from cosession.messages import Request
 from cosession.messages.base import R
-from cosession.messages.limits import RANGE_BYTES_JSON_MAX, RANGE_BYTES_MAX, Limits
+from cosession.messages.limits import RANGE_BYTES_JSON_MAX, RANGE_BYTES_MAX, SENT_FRAME_BYTES_MAX, Limits
 from cosession.wire import (
     ERROR,
     EVENT,
@@ -103,7 +103,7 @@ class ServerConnection:
             return
         frame = self.codec.encode_reply(call.id, reply)
         # Pages end before that (`page_bytes_max`); this bounds what no handler has thought of.
-        if len(frame) > 2 * self._limits.frame_bytes_max:
+        if len(frame) > SENT_FRAME_BYTES_MAX:
             error = TooLarge("cannot send the answer: it is over the frame limit; ask for fewer entries")
             frame = self.codec.encode_error(call.id, body_of(error, getattr(reply, "revision", 0)))
         self._queue(frame)
@@ -118,7 +118,7 @@ class ServerConnection:
         """Queue one event of a watch; False when its frame would be over what a peer has to take."""
         assert self.codec is not None, "a watch exists only after a call"
         frame = self.codec.encode_event(watch, body)
-        if len(frame) > 2 * self._limits.frame_bytes_max:
+        if len(frame) > SENT_FRAME_BYTES_MAX:
             return False
         self._queue(frame)
         return True

@@ -435,9 +435,40 @@ def test_an_idle_watch_is_told_how_far_it_has_come_before_the_log_window_passes_
         epoch = writer.reply("hello")["epoch"]
         daemon.kill()
         daemon.start()
-        with Pack(daemon.socket) as again:
+        with Pack(daemon.socket) as again, Pack(daemon.socket) as writer:
             again.reply("watch", prefix="quiet/", start_revision=heard + 1, epoch=epoch)
-            again.reply("put", key="quiet/1", value=1)
+            writer.reply("put", key="quiet/1", value=1)
+            assert again.next().body["kind"] == "changes"
+
+
+def test_a_batch_that_grows_six_fold_in_json_reaches_a_json_watcher_whole(daemon):
+    """Legal values of control characters: 720 kB of MessagePack, 4.3 MB of JSON."""
+    with Json(daemon.socket) as watcher, Pack(daemon.socket) as writer:
+        watcher.reply("watch", prefix="large/")
+        assert watcher.next().body["kind"] == "snapshot_end"
+        value = "\x01" * 240_000
+        writes = [{"op": "put", "key": f"large/{number}", "value": value} for number in range(3)]
+        written = writer.reply("txn", then=writes)["txn_revision"]
+        event = watcher.next().body
+        assert event["revision"] == written
+        assert [change["value"] for change in event["changes"]] == [value] * 3
+        listed: list[str] = []
+        while page := watcher.reply("range", prefix="large/", after=listed[-1] if listed else "")["entries"]:
+            listed += [entry["key"] for entry in page]
+        assert listed == ["large/0", "large/1", "large/2"]
+
+
+def test_what_peers_may_send_does_not_bound_what_they_are_sent(home):
+    configure(home, frame_bytes_max=16_384)
+    with Daemon(home) as daemon, Pack(daemon.socket) as peer:
+        for number in range(100):
+            peer.reply("put", key=f"k{number:02}", value="x" * 1_000)
+        assert len(peer.reply("range")["entries"]) == 100
+        peer.reply("watch", prefix="k")
+        seen: list[str] = []
+        while (event := peer.next().body)["kind"] == "snapshot":
+            seen += [entry["key"] for entry in event["entries"]]
+        assert (len(seen), event["kind"]) == (100, "snapshot_end")
 
 
 def test_lowered_limits_are_told_by_hello(home):

@@ -28,6 +28,8 @@ BATCH_COMPARES_MAX: Final = 128
 RANGE_COMPARES_MAX: Final = 8  # each may look at every entry that is newer than its bound
 RANGE_ENTRIES_MAX: Final = 1_000
 RANGE_BYTES_MAX: Final = 1024 * 1024 - 64 * 1024  # a page and its envelope stay inside one frame
+# Whatever the configuration says of the frames that peers may send: a batch of BATCH_BYTES_MAX fits also in JSON.
+SENT_FRAME_BYTES_MAX: Final = 8 * 1024 * 1024
 RANGE_BYTES_JSON_MAX: Final = 320 * 1024  # one byte of MessagePack becomes at most six of JSON
 VERSIONS_KEPT: Final = 50
 TTL_S_MAX: Final = 366 * 24 * 3600

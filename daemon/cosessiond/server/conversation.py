@@ -308,13 +308,15 @@ class Conversation:
         self._soiled = False
         if self._closed:
             return
+        behind = self._transport.unsent() > HIGH_WATER_BYTES
         data = self._protocol.data_to_send()
         if data:
             self._transport.send(data)
         if self._protocol.closing:
             self._transport.close()
             return
-        if self._transport.unsent() > self._core.limits.unsent_bytes_max:
+        # One large frame to a peer that reads is no reason: in JSON a batch may have more than `unsent_bytes_max`.
+        if behind and self._transport.unsent() > self._core.limits.unsent_bytes_max:
             self._core.metrics.hit("unsent_bytes")
             self._transport.abort()
             return

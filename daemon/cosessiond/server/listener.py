@@ -6,6 +6,7 @@ Rule: our own cap on connections, refused with a word; the accept loop never spi
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import select
 import socket
