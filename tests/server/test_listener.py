@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -246,6 +247,26 @@ def test_without_memory_accepting_rests_instead_of_spinning_and_then_goes_on(hom
             assert place.log.lines == ["cannot accept", "accepting again"]
 
     monkeypatch.setattr(shell, "REST_S", 0.1)
+    running(scenario)
+
+
+def test_a_connection_that_the_loop_cannot_take_costs_nobody_else_anything(home, monkeypatch):
+    async def scenario() -> None:
+        async with listening(home) as place:
+
+            async def full(*_: Any) -> Any:
+                raise OSError(errno.ENOSPC, "No space left in epoll")
+
+            with monkeypatch.context() as patched:
+                patched.setattr(place.loop, "connect_accepted_socket", full)
+                (refused,) = await place.connect()
+            gc.collect()  # which would report an exception that nobody looked at
+            assert refused.recv(1) == b"", "it was closed"
+            assert place.listener.opening == 0
+            assert place.log.lines == ["cannot accept"]
+            (client,) = await place.connect()
+            assert [answer.kind for answer in await place.say(client, PING)] == ["reply"]
+
     running(scenario)
 
 

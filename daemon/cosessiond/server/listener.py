@@ -245,12 +245,17 @@ class Listener:
         self.opening += 1
         task = self.loop.create_task(self.loop.connect_accepted_socket(lambda: connection, sock))
         self._pending.add(task)
-        task.add_done_callback(lambda done: self._opened(done, connection))
+        task.add_done_callback(lambda done: self._opened(done, connection, sock))
 
-    def _opened(self, task: asyncio.Task[Any], connection: Connection) -> None:
+    def _opened(self, task: asyncio.Task[Any], connection: Connection, sock: socket.socket) -> None:
+        """The loop has the connection, or could not take it (epoll has limits of its own): that costs this one only."""
         self._pending.discard(task)
         if not connection.made:
             self.opening -= 1
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.core.metrics.hit("connections_failed")
+            self._shortage.begins(f"a connection could not be served: {error}")
+            sock.close()
 
     def _evict(self) -> bool:
         """Make room by closing a connection that has never said anything."""

@@ -86,5 +86,5 @@ class Deadlines:
             item = heapq.heappop(self._heap)
             if not self._is_stale(item):
                 _, _, action = self._pending.pop(item[2])
-                action()
+                action()  # one that raises ends the daemon (`app._on_loop_error`): what is due then is due at its start
         self._arm()
