@@ -435,9 +435,9 @@ def test_an_idle_watch_is_told_how_far_it_has_come_before_the_log_window_passes_
         epoch = writer.reply("hello")["epoch"]
         daemon.kill()
         daemon.start()
-        with Pack(daemon.socket) as again, Pack(daemon.socket) as writer:
+        with Pack(daemon.socket) as again, Pack(daemon.socket) as other:
             again.reply("watch", prefix="quiet/", start_revision=heard + 1, epoch=epoch)
-            writer.reply("put", key="quiet/1", value=1)
+            other.reply("put", key="quiet/1", value=1)
             assert again.next().body["kind"] == "changes"
 
 
