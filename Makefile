@@ -39,7 +39,7 @@ test: ## run the tests against the installed wheel
 cover: ## run the tests with coverage, child processes included, and hold it to the thresholds
 	$(PREPARE) $(VENV)/test.stamp $(VENV)/wheel.stamp
 	@$(VENV_PYTHON) -m coverage erase
-	@$(VENV_PYTHON) -P -m coverage run -m pytest $(PARALLEL) $(ARGS)
+	@$(VENV_PYTHON) -P -m coverage run -m pytest --timeout=900 $(PARALLEL) $(ARGS)
 	@$(VENV_PYTHON) -m coverage combine -q
 	@$(VENV_PYTHON) tests/coverage_gate.py
 

@@ -268,5 +268,11 @@ def test_the_parts_of_two_stores_are_not_one(home: Path) -> None:
                 assert len(peer.reply("range")["entries"]) in (0, 9, 20), "one or the other, or what both began as"
 
 
+def test_a_store_that_was_removed_on_purpose_begins_anew(home_with_data: Path) -> None:
+    for file in home_with_data.glob("state/store.db*"):
+        file.unlink()
+    serves(home_with_data, keys=0)
+
+
 def test_a_store_without_damage_is_served_after_all_this_care(home_with_data: Path) -> None:
     serves(home_with_data, keys=9)

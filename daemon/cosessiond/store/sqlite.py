@@ -70,9 +70,10 @@ class SqliteEngine:
         Raises ConfigError (foreign file, newer schema), StoreBroken (damage, I/O errors).
         """
         path = directory / "store.db"
+        existed = os.path.lexists(path)  # whoever removed it wants a new one
         db = schema.open_database(path, was_used=was_used)
         try:
-            _begin(db, path, new_epoch, was_used=was_used)
+            _begin(db, path, new_epoch, was_used=was_used and existed)
             engine = cls(db, path, window)
             engine._load()
         except (sqlite3.Error, DecodeError) as error:
