@@ -130,9 +130,9 @@ class Watcher(threading.Thread):
             self.join(READY_S)
 
     def wait_for(self, revision: int, within_s: float) -> bool:
-        """Whether it gets as far as `revision` in time."""
+        """Whether it gets as far as `revision` in time, and before anything is found wrong."""
         deadline = time.monotonic() + within_s
-        while self.reached < revision and self.is_alive() and time.monotonic() < deadline:
+        while self.reached < revision and self.is_alive() and not self._found and time.monotonic() < deadline:
             time.sleep(0.01)
         return self.reached >= revision
 

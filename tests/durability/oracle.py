@@ -44,6 +44,24 @@ VERSIONS_KEPT: Final = 50
 #: A clock of milliseconds under two that were rounded.
 ROUNDING_S: Final = 0.002
 SHOWN_MAX: Final = 20
+#: Every kind of violation: what breaks a promise by what was seen, and what came to an end that should have gone on.
+JUDGED: Final = frozenset(
+    {
+        "answer",
+        "duplicate",
+        "early",
+        "gap",
+        "history",
+        "log",
+        "lost",
+        "order",
+        "refusal",
+        "stale",
+        "stranger",
+        "unguarded",
+    }
+)
+ENDED: Final = frozenset({"daemon", "end", "epoch", "start", "watch", "writer"})
 _decode_event = msgpack.Decoder(WatchEvent).decode
 
 
@@ -56,6 +74,7 @@ class Found:
 
     def add(self, kind: str, what: str) -> None:
         """One violation."""
+        assert kind in JUDGED | ENDED, f"{kind} is no kind of violation; add it to those above"
         self.counts[kind] = self.counts.get(kind, 0) + 1
         if self.counts[kind] <= 3 and len(self.words) < SHOWN_MAX:
             self.words.append(f"{kind}: {what}")
@@ -261,8 +280,7 @@ class Judge:
             self.found.add("unguarded", f"{deed.name} was committed at {revision} although its compare fails there")
         elif [_core(change) for change in expected] != [_core(change) for change in changes]:
             self.found.add("lost", f"{deed.name} at {revision} should be {_brief(expected)}, is {_brief(changes)}")
-        wrong = _wrong_reply(deed, succeeded, expected)
-        if wrong:
+        elif wrong := _wrong_reply(deed, succeeded, expected):
             self.found.add("answer", f"{deed.name} at {revision} was answered with another {wrong}")
         self.model.apply(changes, self.model.ttls(request), deed.name)
 

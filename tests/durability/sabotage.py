@@ -15,12 +15,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from msgspec import structs
+
 from cosession import paths
 from cosessiond.__main__ import main as serve
 from cosessiond.server.handlers import store as handlers
-from cosessiond.store import commit, sqlite
+from cosessiond.store import apply, commit, sqlite
 from cosessiond.store.apply import Evaluated, evaluate
-from cosessiond.store.engine import Committed, EntryCompare
+from cosessiond.store.engine import Applied, Batch, Committed, EntryCompare, VersionRow
 from cosessiond.store.expiry import Expiry
 from cosessiond.store.revisions import Store
 from cosessiond.store.watch import Watcher, WatchHub
@@ -150,6 +152,63 @@ def forget_requests() -> None:
     sqlite.SqliteEngine._kept = kept  # type: ignore[method-assign, assignment]
 
 
+def commit_backwards() -> None:
+    """P3: what has queued up is committed the last one first."""
+    commit_group = commit.Worker._commit
+
+    def commit_reversed(self: commit.Worker) -> None:
+        self._tickets.reverse()
+        commit_group(self)
+
+    commit.Worker._commit = commit_reversed  # type: ignore[method-assign]
+
+
+def conflict_without_cause() -> None:
+    """P2: a put is refused although the entry is as it expected."""
+    first_failing = apply._first_failing
+
+    def fail(batch: Batch, view: apply.View) -> Any:
+        found = first_failing(batch, view)
+        compare = batch.compares[0] if batch.compares else None
+        if found is None and batch.origin.operation == "put" and isinstance(compare, EntryCompare):
+            return 0, view.get(compare.id)
+        return found
+
+    apply._first_failing = fail
+
+
+def another_version_answered() -> None:
+    """P2: an acknowledgement tells of the version after the one written."""
+    one_written = handlers._one_written
+
+    def one_ahead(change: Applied, outcome: Committed) -> Any:
+        written = one_written(change, outcome)
+        return structs.replace(written, version=written.version + 1)
+
+    handlers._one_written = one_ahead
+
+
+def version_left_out() -> None:
+    """P6: a history lacks the version before the newest."""
+    history = sqlite.SqliteEngine.history
+
+    def shorter(self: sqlite.SqliteEngine, *arguments: Any) -> list[VersionRow]:
+        found = history(self, *arguments)
+        return found[:1] + found[2:]
+
+    sqlite.SqliteEngine.history = shorter  # type: ignore[method-assign]
+
+
+def past_retold() -> None:
+    """P5: a watch that catches up is told other times than one that was there."""
+    changes = sqlite.SqliteEngine.changes
+
+    def retell(self: sqlite.SqliteEngine, *arguments: Any) -> list[Committed]:
+        return [structs.replace(each, time_ms=each.time_ms + 1) for each in changes(self, *arguments)]
+
+    sqlite.SqliteEngine.changes = retell  # type: ignore[method-assign]
+
+
 #: By name; what the judge must say stands in test_killloop.py.
 SABOTAGES: Final[dict[str, Callable[[], None]]] = {
     each.__name__: each
@@ -164,6 +223,11 @@ SABOTAGES: Final[dict[str, Callable[[], None]]] = {
         early_expiry,
         torn_batch,
         forget_requests,
+        commit_backwards,
+        conflict_without_cause,
+        another_version_answered,
+        version_left_out,
+        past_retold,
     )
 }
 
