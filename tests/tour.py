@@ -4,7 +4,8 @@ A fence says where its block belongs: `sh setup`, `sh terminal 1`, `sh terminal 
 right after a block shows what that prints; `text terminal 1` what the first terminal has printed in the end. `...`
 stands for any text within a line, alone on a line for any number of lines.
 
-Rule: nothing in a block is changed; only the setup is replaced, by a private home and the commands under test.
+Rule: nothing in a block is changed; only the setup is replaced, by a private home and the commands under test. Where
+there is no `nc`, the commands have one of ours among them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,6 +30,7 @@ from harness import Daemon
 #: What a reader does in both terminals; the runner does the same in its own way.
 SETUP: Final = re.compile(r"\. \.venv/bin/activate\nexport COSESSION_HOME=/tmp/cosession-tour\b.*\n")
 COMMANDS: Final = Path(sys.executable).parent
+_STAND_IN: Final = Path(__file__).with_name("netcat.py")
 BLOCK_S: Final = 60.0
 _FENCE: Final = re.compile(r"^```(sh|python|text)(?: (setup|terminal [12]))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -73,10 +76,12 @@ class Tour:
     def __init__(self, home: Path, directory: Path) -> None:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("COSESSION_", "XDG_"))}
         path = f"{COMMANDS}{os.pathsep}{kept.get('PATH', '')}"
+        if not shutil.which("nc", path=path):
+            path += f"{os.pathsep}{_stand_in(directory / 'bin')}"
         self._env = {**kept, "COSESSION_HOME": str(home), "PATH": path, "PYTHONUNBUFFERED": "1"}
         self._home = home
         self._directory = directory
-        self._output = home / "terminal-1"
+        self._output = directory / "terminal-1"
         self._first: subprocess.Popen[bytes] | None = None
 
     def run(self, text: str) -> list[str]:
@@ -92,8 +97,12 @@ class Tour:
             elif block.place == "terminal 1":
                 self._begin_first(block.code)
             else:
-                wrong += _compare(block.code, block.shown, self._second(block))
+                wrong += self.try_out(block)
         return wrong
+
+    def try_out(self, block: Block) -> list[str]:
+        """Run one block of the second terminal; what it printed, where that is not as shown."""
+        return _compare(block.code, block.shown, self._second(block))
 
     def _second(self, block: Block) -> str:
         command = [str(COMMANDS / "python"), "-c"] if block.language == "python" else ["bash", "-c"]
@@ -146,6 +155,15 @@ class Tour:
             with contextlib.suppress(psutil.Error):
                 process.kill()
                 process.wait(BLOCK_S)
+
+
+def _stand_in(directory: Path) -> Path:
+    """A directory with a command `nc` that does what the tour asks of it."""
+    directory.mkdir()
+    command = directory / "nc"
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{_STAND_IN}" "$@"\n', encoding="utf-8")
+    command.chmod(0o700)
+    return directory
 
 
 def _compare(what: str, shown: str | None, printed: str) -> list[str]:
