@@ -128,7 +128,8 @@ class EngineMachine(RuleBasedStateMachine):
 
 
 TestEngineMachine = EngineMachine.TestCase
-TestEngineMachine.settings = settings(_PATIENT, max_examples=200, stateful_step_count=25)
+# Every seeded fault below shows within far fewer; the runs without CI look at other examples each time.
+TestEngineMachine.settings = settings(_PATIENT, max_examples=100, stateful_step_count=25)
 
 
 class _FaultyPlace(Place):
