@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from cosessiond.store.engine import Committed, Conflicted, Entry, EntryId, RangeCompare, StoreBroken, Window
 from cosessiond.store.live import Live
 from cosessiond.store.sqlite import SqliteEngine
-from store.engines import EPOCH, batch, commit, expect, id_of, one, put
+from store.engines import EPOCH, batch, commit, expect, id_of, one, put, value_now
 
 
 def opened(directory: Path, *, was_used: bool = False) -> SqliteEngine:
@@ -46,6 +46,22 @@ def test_the_epoch_is_in_the_database_file_from_the_first_moment(tmp_path: Path)
     engine.close()
     again = SqliteEngine.open(copy, window=Window(), new_epoch=lambda: "another", was_used=True)
     assert again.position().epoch == EPOCH
+    again.close()
+
+
+def test_a_start_writes_and_syncs_anew_what_it_recovered(tmp_path: Path) -> None:
+    """After a failed sync the system may show what is not on the disk, so the log alone is not believed for long."""
+    engine = opened(tmp_path)
+    commit(engine, put("a", "x" * 50_000))
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for name in ("store.db", "store.db-wal"):
+        (copy / name).write_bytes((tmp_path / name).read_bytes())
+    engine.close()
+    again = opened(copy, was_used=True)
+    assert again.unmoved_bytes == 0
+    assert value_now(again, "a") == "x" * 50_000
+    assert (copy / "store.db").stat().st_size > 100_000
     again.close()
 
 

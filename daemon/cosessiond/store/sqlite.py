@@ -76,6 +76,9 @@ class SqliteEngine:
             _begin(db, path, new_epoch, was_used=was_used and existed)
             engine = cls(db, path, window)
             engine._load()
+            # What was recovered may be in the page cache only, if a sync has failed before: it is written and synced
+            # anew before anyone is told of it.
+            schema.checkpoint(db)
         except (sqlite3.Error, DecodeError) as error:
             schema.abandon(db, path)
             raise StoreBroken(f"cannot read {path}: {error}") from error
