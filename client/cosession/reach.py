@@ -259,6 +259,12 @@ def _attempt(target: Target) -> tuple[socket.socket | None, str]:
     elsewhere = bound_socket(target.env)
     if elsewhere and elsewhere != target.socket:
         found, _ = _connect(target, elsewhere)
+    if found and target.env.get("COSESSION_SOCKET"):  # chosen by hand: no other will do
+        found.close()
+        why = f"{absence}, and the running daemon listens on {elsewhere}"
+        error = _unreachable(target, why, advice="unset COSESSION_SOCKET (or drop --socket), or name that one")
+        error.data["elsewhere"] = elsewhere
+        raise error
     return found, absence
 
 
@@ -294,7 +300,9 @@ def _absence(target: Target, path: str, error: OSError) -> str:
     if error.errno in (errno.EAGAIN, errno.EINPROGRESS, errno.EINTR, errno.ECONNRESET, errno.ENOTCONN):
         return "the daemon takes no connection now"
     sandbox = sandbox_of(target.env)
-    advice = f"allow this path in the settings of {sandbox}" if sandbox else "run: cosession doctor"
+    advice = (
+        f"allow this path in the settings of {sandbox}" if sandbox else "check who may open it, see: cosession sockname"
+    )
     raise Unreachable(
         f"cannot open the socket {path}: {error.strerror or error}; {advice}",
         data={"path": path, "sandbox": sandbox},

@@ -151,12 +151,15 @@ class TestNobodyThere:
     def test_a_forbidden_socket(self, env, home, listen):
         listen(f"{home}/run/d.sock")
         (home / "run").chmod(0)
-        with pytest.raises(Unreachable, match="cosession doctor"):
+        with pytest.raises(Unreachable, match="see: cosession sockname"):
             carry_out(no_spawn(env))
 
     @pytest.mark.parametrize(
         ("env", "advice"),
-        [({}, "run: cosession doctor"), ({"CODEX_SANDBOX": "seatbelt"}, "allow this path in the settings of Codex's")],
+        [
+            ({}, "check who may open it, see: cosession sockname"),
+            ({"CODEX_SANDBOX": "seatbelt"}, "allow this path in the settings of Codex's"),
+        ],
     )
     def test_a_sandbox_that_forbids_the_socket(self, home, env, advice, monkeypatch):
         def forbidden(*_, **__):
@@ -214,6 +217,24 @@ class TestLockFile:
         assert bound_socket(env) == f"{home}/elsewhere.sock"
         found, _ = carry_out(no_spawn(env))
         found.close()
+
+    def test_no_other_socket_will_do_than_the_one_of_the_variable(self, env, home, listen):
+        server = listen(f"{home}/elsewhere.sock")
+        self.write(home, json.dumps({"socket": f"{home}/elsewhere.sock"}).encode())
+        with pytest.raises(Unreachable) as caught:
+            carry_out(target_of(None, spawn=True, env={**env, "COSESSION_SOCKET": "/nonexistent/x"}))
+        assert caught.value.message == (
+            "cannot reach the daemon at /nonexistent/x: no socket is there, and the running daemon listens on "
+            f"{home}/elsewhere.sock; unset COSESSION_SOCKET (or drop --socket), or name that one"
+        )
+        assert caught.value.data["elsewhere"] == f"{home}/elsewhere.sock"
+        server.accept()[0].close()
+
+    def test_a_lock_that_nobody_holds_any_more_is_no_obstacle_to_the_variable(self, env, home):
+        """Where no daemon runs one is started that listens where the variable says; here starting is forbidden."""
+        self.write(home, json.dumps({"socket": f"{home}/elsewhere.sock"}).encode())
+        with pytest.raises(Unreachable, match="no socket is there, and starting it is forbidden"):
+            carry_out(no_spawn(env, COSESSION_SOCKET=f"{home}/own.sock"))
 
     def test_it_is_not_asked_when_the_caller_named_the_socket(self, env, home, listen):
         listen(f"{home}/elsewhere.sock")

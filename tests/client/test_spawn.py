@@ -147,15 +147,19 @@ def test_the_stop_latch(connect, run, place):
 
 
 def test_a_daemon_on_another_socket_is_found_by_its_lock(connect, run, place, monkeypatch):
-    """As when client and daemon were started with different environments."""
+    """As when client and daemon were started with different environments; but a variable that names one is obeyed."""
 
     async def body():
         async with connect() as client:
             return (await client.ping()).pid
 
-    pid = run(body())
     monkeypatch.setenv("COSESSION_SOCKET", f"{place}/other.sock")
+    pid = run(body())
+    monkeypatch.delenv("COSESSION_SOCKET")
     assert run(body()) == pid
+    monkeypatch.setenv("COSESSION_SOCKET", f"{place}/third.sock")
+    with pytest.raises(Unreachable, match="unset COSESSION_SOCKET"):
+        run(body())
 
 
 def test_a_start_that_cannot_work_says_why(connect, run, place):

@@ -219,8 +219,8 @@ class Line:
         again = self._connected_before and self._spawns
         try:
             return starting.connected(self._named, self._deadline, spawn=self._may_spawn, again=again)
-        except Unreachable:
-            if self._spawns:
+        except Unreachable as error:
+            if self._spawns or "elsewhere" in error.data:
                 raise
         # A verb that only looks would never have started one: say so plainly.
         raise Unreachable(
