@@ -17,6 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
+from threading import get_ident
 from time import monotonic as now
 from types import TracebackType
 from typing import Final, Self, TypeVar
@@ -45,24 +46,34 @@ T = TypeVar("T")
 
 
 class _Turn:
-    """A lock with a deadline, which an interrupt cannot leave held, and which refuses a second turn in a thread."""
+    """A lock with a deadline, which an interrupt cannot leave held, and which refuses a second turn in a thread.
+
+    Who is inside a call is written down after the lock was got and wiped out before it is given back; between the two
+    moments an interrupt may come, so that whether there is anything to give back is asked of the lock itself.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
+        self._owner = 0
 
     def is_mine(self) -> bool:
         """Whether this thread holds it: then it is inside a call, and a signal handler or callback has called again."""
-        return self._lock._is_owned()  # type: ignore[attr-defined, no-any-return]  # noqa: SLF001 - as Condition does
+        return self._owner == get_ident()
 
     def take(self, deadline: float) -> None:
         """Wait for the turn. Raises TimedOut, InvalidRequest. Always followed by `leave`, also when this raised."""
         if not self._lock.acquire(timeout=max(0.0, deadline - now())):
             raise TimedOut("cannot call: another thread held the connection all the time; give it more time")
+        self._owner = get_ident()
 
     def leave(self) -> None:
         """End the turn, if this thread has it: an interrupt may have come just before or just after `take` got it."""
         if self.is_mine():
+            self._owner = 0
+        try:
             self._lock.release()
+        except RuntimeError:  # another thread has it, or none
+            return
 
 
 class Link:
