@@ -264,7 +264,7 @@ def test_a_busy_daemon_is_greeted_again(connect, run, scripted):
 
 def test_nobody_there(connect, run, home):
     async def body():
-        with pytest.raises(Unreachable, match="cosession start"):
+        with pytest.raises(Unreachable, match="name the socket of a running daemon"):
             async with connect(home / "no.sock"):
                 pass
 
