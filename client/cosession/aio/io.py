@@ -1,6 +1,6 @@
 """All that is asynchronous about the asyncio client: the connection, waiting, locking, the background task.
 
-`sync/io.py` is its twin with the same names; everything above them (`linking`, `client`, `verbs`, `watch`, `session`)
+`sync/io.py` is its twin with the same names; everything above them (`linking`, `client`, `verbs`, `series`, ...)
 is written once, here in `aio`, and translated into `sync`.
 
 Rule: only I/O. Cancelling any call at any moment leaves the connection usable by the others.

@@ -1,20 +1,19 @@
 """The verbs of a client: one method per operation of the store and the daemon, named as in DESIGN 11.
 
-Every method takes `timeout_s`, the seconds it may take in all, reconnecting included (None: as the client was made);
-those on entries take `project` (None: the client's) and `space`. All raise TimedOut or Unreachable when no answer can
-be had; a write that was sent and got none raises UnknownOutcome, whose `data["request_id"]` makes repeating it safe.
+Every method, those of `series` included, takes `timeout_s`, the seconds it may take in all, with all its requests,
+waits and reconnects (None: as the client was made); those on entries take `project` (None: the client's) and `space`.
+All raise TimedOut or Unreachable when no answer can be had; a write that was sent and got none raises UnknownOutcome,
+whose `data["request_id"]` makes repeating it safe.
 
 Rule: a method turns arguments into one request, calls, and turns the reply into a result; no I/O, no policy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from cosession.errors import Compacted, Conflict
 from cosession.exchange.verbs import (
-    Listing,
     Part,
     encoded,
     entry_of,
@@ -22,16 +21,14 @@ from cosession.exchange.verbs import (
     expected,
     merge_of,
     txn_of,
-    update_waits,
 )
 from cosession.messages import Request
 from cosession.messages.admin import Ping, PingReply, Status, StatusReply
 from cosession.messages.base import R
 from cosession.messages.sessions import Explain, ExplainReply, List
-from cosession.messages.store import Delete, Get, History, Put, Range, TxnReply
-from cosession.model import Entry, Session, Version, Written
+from cosession.messages.store import Delete, Get, Put, TxnReply
+from cosession.model import Entry, Session, Written
 
-from .io import pause
 from .linking import Common
 
 
@@ -57,33 +54,6 @@ class Verbs:
         request = Get(key=key, at_revision=at_revision, project=self._project(project), space=space)
         reply = await self.call(request, timeout_s=timeout_s)
         return reply.entry
-
-    async def range(
-        self,
-        prefix: str = "",
-        *,
-        limit: int | None = None,
-        at_revision: int = 0,
-        keys_only: bool = False,
-        project: str | None = None,
-        space: str = "context",
-        timeout_s: float | None = None,
-    ) -> list[Entry]:
-        """The entries whose key starts with `prefix`, in key order, all as they were at one revision.
-
-        At most `limit` of them (None: all); with `keys_only` their values are None. `timeout_s` is for each page of
-        1,000. Raises Compacted when `at_revision`, or three listings in a row, fell out of the log window.
-        """
-        first = Range(
-            prefix=prefix, at_revision=at_revision, keys_only=keys_only, project=self._project(project), space=space
-        )
-        listing = Listing(first, limit)
-        while not listing.done:
-            try:
-                listing.take(await self.call(listing.request(), timeout_s=timeout_s))
-            except Compacted as error:
-                listing.refused(error)
-        return listing.entries
 
     async def put(
         self,
@@ -201,75 +171,6 @@ class Verbs:
             space=space,
         )
         return await self.call(request, timeout_s=timeout_s)
-
-    async def history(
-        self,
-        key: str,
-        *,
-        limit: int = 50,
-        before_revision: int = 0,
-        project: str | None = None,
-        space: str = "context",
-        timeout_s: float | None = None,
-    ) -> list[Version]:
-        """The kept versions of an entry, newest first, at most `limit`; only those below `before_revision` if given."""
-        found: list[Version] = []
-        more = True
-        while more and len(found) < limit:
-            request = History(
-                key=key,
-                limit=limit - len(found),
-                before_revision=found[-1].mod_revision if found else before_revision,
-                project=self._project(project),
-                space=space,
-            )
-            reply = await self.call(request, timeout_s=timeout_s)
-            found += reply.versions
-            more = reply.more and bool(reply.versions)
-        return found
-
-    async def update(
-        self,
-        key: str,
-        fn: Callable[[Any], Any],
-        *,
-        ttl_s: float = 0.0,
-        ephemeral: bool = False,
-        session: str = "",
-        project: str | None = None,
-        space: str = "context",
-        timeout_s: float | None = None,
-    ) -> Entry:
-        """Read, apply `fn` to the value (None when absent), write if nobody wrote in between; else again.
-
-        The first retry comes at once, from the entry that the conflict brought, three more after random waits of up
-        to 0.1, 0.2 and 0.4 s; then Conflict is raised. `fn` may run several times and must not call this client.
-        As with `put`, an entry updated without `ttl_s` or `ephemeral` loses its lease. `timeout_s` is for each request.
-        """
-        entry = await self.get(key, project=project, space=space, timeout_s=timeout_s)
-        waits = update_waits(self._common.jitter)
-        while True:
-            value = fn(entry.value if entry else None)
-            try:
-                return await self.put(
-                    key,
-                    value,
-                    expect_revision=entry.mod_revision if entry else 0,
-                    ttl_s=ttl_s,
-                    ephemeral=ephemeral,
-                    session=session,
-                    project=project,
-                    space=space,
-                    timeout_s=timeout_s,
-                )
-            except Conflict as conflict:
-                wait_s = next(waits, None)
-                if wait_s is None:
-                    raise
-                entry = conflict.current
-            if wait_s:
-                await pause(wait_s)
-                entry = await self.get(key, project=project, space=space, timeout_s=timeout_s)
 
     async def sessions(
         self,

@@ -23,8 +23,8 @@ from cosession.reach import target_of
 
 from .io import Gate, Link, Startable, launch, now, pause
 from .linking import Common, open_link
+from .series import Series
 from .session import ENDED, Beats, Session
-from .verbs import Verbs
 from .watch import Watch
 
 #: What a session of a library promises, in seconds (DESIGN 7).
@@ -33,8 +33,8 @@ HEARTBEAT_S: Final = 20.0
 CLOSE_S: Final = 2.0
 
 
-class Client(Verbs, Startable):
-    """What `connect` returns. See `Verbs` for what it can be asked, and `watch` and `session`.
+class Client(Series, Startable):
+    """What `connect` returns. See `Verbs` and `Series` for what it can be asked, and `watch` and `session`.
 
     A lost connection is replaced within the time of a call: reads are repeated, writes too, with the same request id.
     After fork() the child cannot use it (Closed): it opens its own.
