@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import threading
 
 import pytest
 
-from cosession import Closed, CosessionError, sync
+from cosession import Closed, CosessionError, TimedOut, aio, sync
 from cosession.errors import error_from
 from cosession.messages.sessions import CloseReply, HeartbeatReply, RegisterReply
 from cosession.model import Session
@@ -142,6 +143,33 @@ def test_heartbeats_begin_again_after_a_restart(daemon):
         assert explained.session.state == "active"
 
 
+def test_a_close_that_was_cancelled_anywhere_is_finished_by_another(daemon, run):
+    """Closing again finishes it, and so does closing the client."""
+
+    async def body():
+        for again in ("session", "client"):
+            for steps in range(4):  # of the loop, that the first attempt gets
+                client = await aio.connect(daemon.socket)
+                session = await client.session(name="otter")
+                closing = asyncio.create_task(session.close())
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+                closing.cancel()
+                await asyncio.wait([closing])
+                if again == "session":
+                    await session.close()
+                    assert (await session.explain()).session.state == "closed"
+                await client.close()
+                async with aio.connect(daemon.socket) as other:
+                    assert (await other.explain(session.id)).session.state == "closed"
+
+    run(body())
+
+
+class Interrupt(BaseException):
+    """As KeyboardInterrupt, which pytest takes for its own."""
+
+
 class TestScripted:
     """What the daemon says about a session in the background."""
 
@@ -214,3 +242,78 @@ class TestScripted:
                 scripted.script += [error_from("session_ended", "lost")]
 
         run(body())
+
+    def closed(self):
+        return CloseReply(revision=1, session=Session(id="s", state="closed"))
+
+    def test_a_close_without_an_answer_is_not_the_end(self, connect, run, scripted):
+        scripted.script += [self.register(), "silence", self.closed()]
+
+        async def body():
+            async with connect(scripted.path) as client:
+                session = await client.session(id="s", heartbeat_s=0)
+                with pytest.raises(TimedOut):
+                    await session.close(timeout_s=0.2)
+                await session.close()
+                assert session.record.state == "closed"
+                await session.close()
+
+        run(body())
+        assert [call.method for call in scripted.calls] == ["session.register", "session.close", "session.close"]
+
+    def test_the_client_closes_what_could_not_be_closed(self, connect, run, scripted):
+        scripted.script += [self.register(), "silence", self.closed()]
+
+        async def body():
+            async with connect(scripted.path) as client:
+                session = await client.session(id="s", heartbeat_s=0)
+                with pytest.raises(TimedOut):
+                    await session.close(timeout_s=0.2)
+            assert session.record.state == "closed"
+
+        run(body())
+
+    def test_it_is_kept_alive_until_it_is_closed(self, connect, run, scripted):
+        scripted.script += [self.register()]
+        beats = []
+
+        async def body():
+            async with connect(scripted.path) as client:
+                session = await client.session(id="s", heartbeat_s=0.1)
+                scripted.answer = lambda request: (
+                    "silence" if request.method == "session.close" else HeartbeatReply(revision=1, state="active")
+                )
+                with pytest.raises(TimedOut):
+                    await session.close(timeout_s=0.2)
+                count = len(scripted.calls)
+                while len(beats) < 2:
+                    await asyncio.sleep(0.01)
+                    beats[:] = [call for call in scripted.calls[count:] if call.method == "session.heartbeat"]
+                scripted.answer = lambda request: (
+                    self.closed() if request.method == "session.close" else HeartbeatReply(revision=1, state="active")
+                )
+
+        run(body())
+
+    def test_an_interrupted_close_is_finished_by_the_client(self, scripted):
+        """As by Ctrl-C in the inner of two `with` blocks."""
+
+        def interrupted(*_):
+            raise Interrupt
+
+        def interrupt(*_):
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGALRM)
+
+        scripted.script += [self.register(), interrupt, self.register(), self.closed()]
+        before = signal.signal(signal.SIGALRM, interrupted)
+        try:
+            with (
+                pytest.raises(Interrupt),
+                sync.connect(scripted.path) as client,
+                client.session(id="s", heartbeat_s=0) as session,
+            ):
+                pass
+        finally:
+            signal.signal(signal.SIGALRM, before)
+        assert session.record.state == "closed"
+        assert [call.method for call in scripted.calls] == ["session.register", "session.close"] * 2

@@ -165,10 +165,12 @@ class Client(Series, Startable):
         return launch(Session(self, self._common, self._beats, register))
 
     async def close(self) -> None:
-        """Close the sessions opened here, the watches and the connection; nothing runs afterwards. Harmless twice."""
-        if self._closed:
-            return
-        if not self._common.is_foreign:
+        """Close the sessions opened here, the watches and the connection; nothing runs afterwards. Harmless twice.
+
+        What was interrupted is finished by closing again. A daemon that cannot be told in time takes the sessions that
+        were open for crashed once this process is over.
+        """
+        if not self._closed and not self._common.is_foreign:
             for session in self._beats.open_sessions():
                 with contextlib.suppress(CosessionError):
                     await session.close(timeout_s=CLOSE_S)
@@ -176,9 +178,8 @@ class Client(Series, Startable):
         await self._beats.close()
         for watch in list(self._watches):
             await watch.close()
-        link, self._link = self._link, None
-        if link:
-            await link.close()
+        if self._link:
+            await self._link.close()
 
     async def _start(self) -> None:
         self._require_open()

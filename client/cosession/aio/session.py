@@ -42,7 +42,9 @@ class Session(Startable):
     """One session that this program opened. `id` is known from the start; `client` is the client it was opened on.
 
     `record` is the daemon's record of it as last answered, None before it is registered. `ended` is "" while it lives,
-    else why it does not, as the daemon said when a heartbeat or a re-attach was refused.
+    else why it does not, as the daemon said when a heartbeat or a re-attach was refused. `session_token` is a secret:
+    with `id` it lets a process act for the session that the kernel does not know as part of it ($COSESSION_SESSION and
+    $COSESSION_TOKEN, for a container).
     """
 
     def __init__(self, client: Caller, common: Common, beats: Beats, register: Register) -> None:
@@ -52,7 +54,7 @@ class Session(Startable):
         self._common = common
         self._beats = beats
         self._register = prepared(register, common.new_id)
-        self._session_token = ""
+        self.session_token = ""
         self._closed = False
 
     @property
@@ -72,21 +74,21 @@ class Session(Startable):
     async def close(self, reason: str = "", *, timeout_s: float | None = None) -> None:
         """End it gracefully: its ephemeral entries go and its state is `closed`. Harmless when done before.
 
-        Heartbeats stop whatever happens. Raises what kept the daemon from hearing of it.
+        Raises what kept the daemon from hearing of it. Until the daemon has answered it is open and its heartbeats go
+        on: after an error, a cancellation or an interrupt close it again, or the client, which does that.
         """
         if self._closed or self.record is None or self._common.is_foreign:
             return
-        self._closed = True
-        self._beats.remove(self.id)
-        request = Close(session=self.id, reason=reason, session_token=self._session_token)
+        request = Close(session=self.id, reason=reason, session_token=self.session_token)
         try:
             reply = await self.client.call(request, timeout_s=timeout_s)
             self.record = reply.session
         except CosessionError as error:
             if error.code not in ENDED:
                 raise
-        finally:
-            self._common.attachments.remove(self.id)
+        self._closed = True
+        self._beats.remove(self.id)
+        self._common.attachments.remove(self.id)
 
     async def _start(self) -> None:
         if self._closed:
@@ -95,7 +97,7 @@ class Session(Startable):
             return
         reply = await self.client.call(self._register)
         self.record = reply.session
-        self._session_token = reply.session_token
+        self.session_token = reply.session_token
         self._common.attachments.add(self._register, reply)
         self._beats.add(self, self._register.heartbeat_s, reply.session_token)
 
