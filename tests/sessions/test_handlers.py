@@ -27,10 +27,14 @@ class Call:
         self.chain = tuple(ProcessRef(one, one * 10) for one in (pid, *above))
         self.peer = Peer(pid=pid, uid=1000, gid=1000, start_time=pid * 10)
         self.sessions = set(sessions)
+        self.presented = ""
         self.answer = None
 
     def ancestry(self):
         return self.chain
+
+    def session_token(self, _id):
+        return self.presented
 
     def reply(self, reply):
         assert self.answer is None
@@ -108,6 +112,9 @@ def test_a_hook_acts_for_the_session_of_its_ancestor(run):
         with pytest.raises(NotAllowed, match="only process 20"):
             run(Call(30, 25), request)
     token = run.rig.registry.session_token("s1")
+    presenting = Call(99)
+    presenting.presented = token
+    assert run(presenting, messages.Heartbeat(session="s1")).state == "active"
     assert run(Call(99), messages.Close(session="s1", session_token=token)).session.state == "closed"
 
 

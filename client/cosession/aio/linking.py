@@ -27,7 +27,8 @@ class Common:
         self.target = target
         self.project = project
         self.timeout_s = timeout_s
-        self.memory = Memory(project)
+        session, session_token = target.env.get("COSESSION_SESSION", ""), target.env.get("COSESSION_TOKEN", "")
+        self.memory = Memory(project, session=session, session_token=session_token)
         self.attachments = Attachments()
         self.new_id = RequestIds(lambda: time.time_ns() // 1_000_000, os.urandom)
         self.jitter = random.random

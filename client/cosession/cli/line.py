@@ -55,6 +55,7 @@ class Line:
         self._spawns = spawn
         self._may_spawn = spawn and not given.flag("--no-spawn")
         self._named = given.text("--socket")
+        self._proof = _proof(given.text("--session"))
         self.path = self._named or paths.socket_path()
         self._socket: _socket.socket | None = None
         self._connected_before = False
@@ -93,6 +94,8 @@ class Line:
         """The result of one call with parameters as JSON text, which is never repeated: it may be a write."""
         self._connect()
         try:
+            if self._proof:
+                self._call("hello", self._proof)
             return self._call(method, _one_line(text))
         except _Broken:
             raise _unknown(method, "the connection ended before the answer", {}) from None
@@ -110,7 +113,7 @@ class Line:
 
     def _same_epoch(self, before: str, *, doubtful: bool) -> str:
         """The epoch of this connection. A request id protects within one only, so a doubtful write ends at another."""
-        epoch: str = self._call("ping", "{}")["epoch"]
+        epoch: str = self._call("hello" if self._proof else "ping", self._proof or "{}")["epoch"]
         if doubtful and epoch != before:
             raise UnknownOutcome("the store began another epoch meanwhile")
         return epoch
@@ -252,6 +255,14 @@ def _cannot_open(path: str, error: OSError) -> Unreachable:
 def request_id() -> str:
     """A fresh id for a write, so that it can be repeated without being done twice."""
     return os.urandom(16).hex()
+
+
+def _proof(session: str) -> str:
+    """What `hello` is told of the session of this command where the kernel cannot tell, "" without a session token."""
+    session = os.environ.get("COSESSION_SESSION", "") or session
+    session_token = os.environ.get("COSESSION_TOKEN", "")
+    params = {"client": "cosession-cli", "session": session, "session_token": session_token}
+    return data.dumps(params) if session and session_token else ""
 
 
 def _params(params: dict[str, Any], members: str) -> str:

@@ -23,12 +23,17 @@ _RESTART: Final = "run: cosession restart"
 
 
 class Memory:
-    """What this client last saw of the store: it proves a lost tail (DESIGN P14) and notices another epoch."""
+    """What this client last saw of the store: it proves a lost tail (DESIGN P14) and notices another epoch.
 
-    def __init__(self, project: str = "") -> None:
+    And who it is where the kernel cannot tell: `session` with its session token, from the environment, or neither.
+    """
+
+    def __init__(self, project: str = "", *, session: str = "", session_token: str = "") -> None:
         self.epoch = ""
         self.revision = 0
         self._project = project
+        self._session = session if session_token else ""
+        self._session_token = session_token if session else ""
 
     def hello(self) -> Hello:
         """The first call on a connection."""
@@ -40,6 +45,8 @@ class Memory:
             epoch=self.epoch,
             seen_revision=self.revision,
             project=self._project,
+            session=self._session,
+            session_token=self._session_token,
         )
 
     def learn(self, reply: HelloReply) -> None:

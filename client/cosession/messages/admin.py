@@ -26,6 +26,9 @@ class HelloReply(Reply, frozen=True, kw_only=True):
 class Hello(Request[HelloReply], frozen=True, kw_only=True):
     """Optional first call. `epoch` and `seen_revision`: what this client last saw; `project`: where it works, to be
     shown beside it. Errors: incompatible, epoch_changed, damaged.
+
+    `session`: for whom the writes of this connection act that name no session. `session_token` proves it, for every
+    request that comes after; whether it does is judged by the requests that need it.
     """
 
     method: ClassVar[str] = "hello"
@@ -36,6 +39,8 @@ class Hello(Request[HelloReply], frozen=True, kw_only=True):
     epoch: str = ""
     seen_revision: int = 0
     project: str = ""
+    session: str = ""
+    session_token: str = ""
 
 
 class PingReply(Reply, frozen=True, kw_only=True):

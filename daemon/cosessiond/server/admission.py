@@ -103,14 +103,16 @@ def anonymous_origin(core: Core, request: WriteRequest) -> Origin:
 
 
 def acting_session(core: Core, call: Call, named: str) -> str:
-    """The session a caller acts for, "" for nobody: the one it names, the only one its connection registered, or the
-    only one that its process or an ancestor belongs to.
+    """The session a caller acts for, "" for nobody: the one it names, the only one its connection registered, the one
+    its `hello` named, or the only one that its process or an ancestor belongs to.
 
     Raises NotAllowed for one that is not the caller's, not_found and session_ended.
     """
+    if not named and len(call.sessions) != 1:
+        named = call.chosen
     if named:
         if named not in call.sessions:
-            core.registry.require_may_act(call.ancestry(), named)
+            core.registry.require_may_act(call.ancestry(), named, call.session_token(named))
         core.registry.require_live(named)
         core.registry.activity(named)
         return named

@@ -12,11 +12,12 @@ from typing import Final, Protocol
 from cosession import wire
 from cosession.errors import CosessionError, Overloaded
 from cosession.messages import Reply
-from cosession.messages.limits import HIGH_WATER_BYTES
+from cosession.messages.limits import HIGH_WATER_BYTES, SESSION_ID_BYTES_MAX
 from cosession.protocol import ServerConnection
 from cosessiond.server.core import Core
 from cosessiond.server.table import Access, Operation
 from cosessiond.server.turns import TURN_S
+from cosessiond.sessions.authority import SESSION_TOKEN_CHARS
 from cosessiond.sessions.identity import Peer, ProcessRef, ancestry
 from cosessiond.store.watch import Watcher
 
@@ -72,6 +73,16 @@ class Call:
         """The sessions that this connection registered."""
         return self.conversation.sessions
 
+    @property
+    def chosen(self) -> str:
+        """The session that `hello` named, "" for none; nothing is proved by that."""
+        return self.conversation.presented[0]
+
+    def session_token(self, id: str) -> str:
+        """What `hello` presented as the session token of session `id`, "" for nothing."""
+        session, session_token = self.conversation.presented
+        return session_token if session == id else ""
+
     def ancestry(self) -> tuple[ProcessRef, ...]:
         """The peer and its ancestors, looked up once per connection."""
         return self.conversation.ancestry()
@@ -107,6 +118,7 @@ class Conversation:
         self._protocol = ServerConnection(core.limits)
         self.peer = peer
         self.sessions: set[str] = set()
+        self.presented = ("", "")
         self.watches: dict[int, Watcher] = {}
         self.client = ""
         self.project = ""
@@ -342,6 +354,10 @@ class Conversation:
         """See `hold`."""
         self._held -= 1
         self._soil()
+
+    def present(self, session: str, session_token: str) -> None:
+        """Keep what `hello` presented, of each a bit more than can be right: a connection holds no more than that."""
+        self.presented = session[: SESSION_ID_BYTES_MAX + 1], session_token[: SESSION_TOKEN_CHARS + 1]
 
     def refuse(self, error: CosessionError) -> None:
         """Say why and close."""

@@ -16,6 +16,7 @@ from cosessiond.sessions.identity import ProcessRef
 from cosessiond.sessions.view import View, unknown
 
 SECRET_BYTES_MIN: Final = 16
+SESSION_TOKEN_CHARS: Final = 32
 
 
 class Authority:
@@ -29,7 +30,7 @@ class Authority:
 
     def session_token(self, id: str) -> str:
         """What proves session `id` from where the kernel cannot: a keyed hash of the id, 32 hexadecimal digits."""
-        return blake2b(id.encode(), key=self._secret, digest_size=16).hexdigest()
+        return blake2b(id.encode(), key=self._secret, digest_size=SESSION_TOKEN_CHARS // 2).hexdigest()
 
     def token_holds(self, id: str, token: str) -> bool:
         """Whether `token` is the session token of `id`; takes the same time whatever the answer."""
@@ -62,4 +63,8 @@ class Authority:
         caller = f"process {ancestry[0].pid}" if ancestry else "your process"
         who = f"only process {pids} and what it starts may" if pids else "its processes are not visible here"
         message = f"cannot act for session {id}: {caller} is not part of it, {who}"
-        raise NotAllowed(f"{message}; run this inside the session, or pass its session token in $COSESSION_TOKEN")
+        if token:
+            remedy = "and the session token that was presented is not its own; pass the one its registration answered"
+            raise NotAllowed(f"{message}, {remedy} ($COSESSION_TOKEN)")
+        remedy = "run this inside the session, or pass its id and session token ($COSESSION_SESSION, $COSESSION_TOKEN)"
+        raise NotAllowed(f"{message}; {remedy}")

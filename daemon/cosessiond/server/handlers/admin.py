@@ -41,6 +41,7 @@ def hello(core: Core, call: Call, request: admin.Hello) -> admin.HelloReply:
         admission.check_project(request.project)
     call.conversation.client = f"{request.client[:64]}/{request.version[:32]}"
     call.conversation.project = request.project
+    call.conversation.present(request.session, request.session_token)
     return admin.HelloReply(
         revision=store.revision,
         version=me.version,

@@ -9,6 +9,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
+from msgspec.structs import replace
+
 from cosession.errors import CosessionError
 from cosession.messages import sessions as messages
 from cosession.model import Session
@@ -21,6 +23,8 @@ from cosessiond.sessions.admission import instance_for
 def register(core: Core, call: Call, request: messages.Register) -> None:
     """Begin a session, join it or come back to it; the connection acts for it from then on."""
     instance = instance_for(request.pid, call.peer, call.ancestry())
+    if not request.session_token:
+        request = replace(request, session_token=call.session_token(request.id))
 
     def done(outcome: Session | CosessionError) -> None:
         if isinstance(outcome, CosessionError):
@@ -84,7 +88,7 @@ def explain(core: Core, _call: Call, request: messages.Explain) -> messages.Expl
 def _require(core: Core, call: Call, id: str, *, token: str) -> None:
     """Raises NotAllowed unless the caller may act for session `id`; not_found when there is none."""
     if id not in call.sessions:
-        core.registry.require_may_act(call.ancestry(), id, token)
+        core.registry.require_may_act(call.ancestry(), id, token or call.session_token(id))
 
 
 ROWS: Final = (
