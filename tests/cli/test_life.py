@@ -98,6 +98,13 @@ def test_stop_finds_the_daemon_wherever_it_listens(spawning, home):
     assert spawning.ok("stop", "--json").json == {"stopped": True, "pid": pid}
 
 
+def test_a_socket_of_the_variable_is_not_replaced_by_another(cli, daemon):
+    cli.env["COSESSION_SOCKET"] = "/nonexistent/x"
+    for words in (("status",), ("get", "k"), ("put", "k", "1"), ("stop",)):
+        err = cli.refused(69, *words).err
+        assert f"the running daemon listens on {daemon.socket}; unset COSESSION_SOCKET" in err
+
+
 def test_a_start_that_fails_says_why(spawning, home):
     (home / "state").mkdir(mode=0o755)
     (home / "state").chmod(0o755)
