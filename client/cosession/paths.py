@@ -1,15 +1,15 @@
-"""Where everything lies on this machine: the socket, and the directories of state, configuration, logs and spool.
+"""Where everything lies on this machine: the socket, and the directories of state, configuration, and logs.
 
 Both sides ask here, so a client and the daemon it starts agree without talking. Every function takes the environment
 and is pure apart from `stat`: nothing is created. `$COSESSION_HOME` moves all of it under one directory
-(`run/ state/ config/ log/ spool/`); a relative value counts from the working directory, while relative `XDG_*` values
+(`run/ state/ config/ log/`); a relative value counts from the working directory, while relative `XDG_*` values
 are ignored, as the XDG base directory specification asks.
 
 Rule: standard library only and light; the command line imports this on its fast path.
 """
 
 # pathlib costs more to import than this module to run.
-# ruff: noqa: PTH100, PTH116, PTH117, PTH118, PTH120
+# ruff: noqa: PTH100, PTH116, PTH117, PTH118
 from __future__ import annotations
 
 import os
@@ -43,11 +43,6 @@ def socket_path(env: Mapping[str, str] = os.environ) -> str:
     return path if _fits(path) else _short_socket_path(path, env)
 
 
-def run_directory(env: Mapping[str, str] = os.environ) -> str:
-    """The directory the socket lies in; ours and 0700 before anything is bound there."""
-    return os.path.dirname(socket_path(env))
-
-
 def state_directory(env: Mapping[str, str] = os.environ) -> str:
     """The directory of the store, the lock and the backups."""
     return _directory(env, "state", "XDG_STATE_HOME", ".local/state")
@@ -73,16 +68,6 @@ def log_directory(env: Mapping[str, str] = os.environ) -> str:
     if _absolute(env, "COSESSION_HOME") or sys.platform == "darwin":
         return _directory(env, "log", "", "")
     return os.path.join(state_directory(env), "log")
-
-
-def spool_directory(env: Mapping[str, str] = os.environ) -> str:
-    """Where events are left when a sandbox forbids the socket; `$COSESSION_SPOOL` names another place."""
-    chosen = _absolute(env, "COSESSION_SPOOL")
-    if chosen:
-        return chosen
-    if _absolute(env, "COSESSION_HOME") or sys.platform == "darwin":
-        return _directory(env, "spool", "", "")
-    return os.path.join(state_directory(env), "spool")
 
 
 def check_socket_path(path: str) -> None:

@@ -58,11 +58,6 @@ def admit_counted(raw: bytes, *, what: str = "value", bytes_max: int) -> tuple[b
     return canonical, nodes
 
 
-def to_python(raw: bytes) -> Any:
-    """The Python object of canonical bytes; raises msgspec.DecodeError on damage."""
-    return _decode(raw)
-
-
 def to_bytes(value: Any, *, what: str = "value", bytes_max: int) -> bytes:
     """Canonical bytes of a Python object made of JSON data; raises InvalidRequest or TooLarge.
 

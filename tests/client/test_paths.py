@@ -38,7 +38,6 @@ def _no_run_user(monkeypatch):
 @LINUX
 def test_socket_path(env, socket):
     assert paths.socket_path(env) == socket
-    assert paths.run_directory(env) == str(Path(socket).parent)
 
 
 def test_a_runtime_directory_of_ours_is_used(tmp_path):
@@ -68,7 +67,6 @@ def test_run_user_is_used_where_it_is_ours(tmp_path, monkeypatch):
         (paths.stop_latch, "/h/state/stopped", "/s/cosession/stopped", "/u/.local/state/cosession/stopped"),
         (paths.config_file, "/h/config/config.toml", "/c/cosession/config.toml", "/u/.config/cosession/config.toml"),
         (paths.log_directory, "/h/log", "/s/cosession/log", "/u/.local/state/cosession/log"),
-        (paths.spool_directory, "/h/spool", "/s/cosession/spool", "/u/.local/state/cosession/spool"),
     ],
 )
 @LINUX
@@ -77,10 +75,6 @@ def test_directories(function, under_home, by_xdg, default):
     assert function({"COSESSION_HOME": "/h", **xdg}) == under_home
     assert function(xdg) == by_xdg
     assert function({"HOME": "/u", "XDG_STATE_HOME": "rel", "XDG_CONFIG_HOME": "rel"}) == default
-
-
-def test_the_spool_can_be_elsewhere():
-    assert paths.spool_directory({"COSESSION_HOME": "/h", "COSESSION_SPOOL": "/x"}) == "/x"
 
 
 def test_a_relative_home_counts_from_the_working_directory(tmp_path, monkeypatch):
@@ -100,7 +94,6 @@ def test_macos_places(monkeypatch):
     assert paths.state_directory(env) == f"{support}/state"
     assert paths.config_file(env) == f"{support}/config/config.toml"
     assert paths.log_directory(env) == f"{support}/log"
-    assert paths.spool_directory(env) == f"{support}/spool"
 
 
 class TestLongPaths:
