@@ -19,6 +19,7 @@ LAYERS: Final[dict[str, tuple[str, ...]]] = {
     "cosession": (
         "_version",
         "errors",
+        "retries",  # what follows a failure; this low, since the fast verbs go by it too
         "paths",
         "project",
         "model",
@@ -167,6 +168,7 @@ SMUGGLED: Final[dict[str, str]] = {
 
 #: sans-IO: these take bytes and give bytes.
 SANS_IO: Final = (
+    "cosession.retries",
     "cosession.values",
     "cosession.callids",
     "cosession.wire",
@@ -179,6 +181,7 @@ IO_MODULES: Final = ("asyncio", "select", "selectors", "socket", "subprocess", "
 LIGHT: Final[dict[str, tuple[str, ...]]] = {
     "cosession._version": (),
     "cosession.errors": (),
+    "cosession.retries": (),
     "cosession.paths": ("cosession.errors",),
     "cosession.hook": (),
 }

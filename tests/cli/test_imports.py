@@ -21,7 +21,15 @@ PYTHON = {
 #: Of ours, for every verb.
 FRONT = {"cosession", "cosession.cli", "cosession.cli.main", "cosession.cli.options", "cosession.errors"}
 #: The socket, JSON, what is shown.
-LINE = {"_json", "_socket", "cosession.cli.data", "cosession.cli.line", "cosession.cli.render", "cosession.paths"}
+LINE = {
+    "_json",
+    "_socket",
+    "cosession.cli.data",
+    "cosession.cli.line",
+    "cosession.cli.render",
+    "cosession.paths",
+    "cosession.retries",
+}
 PROJECT = {"cosession.cli.scope", "cosession.project"}
 
 FAST = {

@@ -15,9 +15,9 @@ import pytest
 import cosession
 from cosession import Closed, CosessionError, InvalidRequest, TimedOut, UnknownOutcome, Unreachable, sync
 from cosession.errors import error_from
-from cosession.exchange.calls import LINKS_LOST_MAX
 from cosession.messages.limits import LIMITS, Limits
 from cosession.messages.store import Get, Watch
+from cosession.retries import LINKS_LOST_MAX
 from cosession.sync.io import _Turn
 
 QUICK_S = 0.2

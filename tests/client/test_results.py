@@ -9,9 +9,10 @@ import pytest
 from msgspec import Raw, msgpack
 
 from cosession.errors import Compacted, CosessionError, InvalidRequest, error_from
-from cosession.exchange.verbs import LISTINGS_MAX, UPDATE_CEILINGS_S, Listing, encoded, txn_of, update_waits
+from cosession.exchange.verbs import LISTINGS_MAX, Listing, encoded, txn_of, update_waits
 from cosession.messages.store import CompareEntry, CompareRange, Range, RangeReply, TxnDelete, TxnMerge, TxnPut
 from cosession.model import Entry
+from cosession.retries import UPDATE_CEILINGS_S
 
 
 def page(keys, *, more, revision=9):

@@ -14,14 +14,13 @@ import sys
 from errno import EAGAIN, ECONNREFUSED, ENOENT, ENOTDIR
 from time import monotonic, sleep
 
-from cosession import paths
+from cosession import paths, retries
 from cosession.cli import data
 from cosession.errors import (
     CosessionError,
     InvalidRequest,
     NotAllowed,
     TimedOut,
-    TooLarge,
     UnknownOutcome,
     Unreachable,
     error_from,
@@ -32,18 +31,21 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cosession.cli.options import Given
+    from cosession.retries import Kind
 
-ANSWER_BYTES_MAX = 4 * 1024 * 1024
-RETRY_S = 0.02
+#: `messages.limits.SENT_FRAME_BYTES_MAX`, which is not light: a page of control characters takes six bytes for each.
+ANSWER_BYTES_MAX = 8 * 1024 * 1024
+#: Seconds between two looks at a daemon whose queue of connections is full.
+_QUEUE_FULL_S = 0.02
 _READ_BYTES = 256 * 1024
 
 
 class _Broken(Exception):
-    """The connection ended before the answer came; `refused`: the daemon said that it would not even try."""
+    """The connection ended before the answer came."""
 
-    def __init__(self, *, refused: bool = False) -> None:
-        super().__init__()
-        self.refused = refused
+
+class _Unreadable(CosessionError):
+    """An answer came and cannot be read, so it tells nothing about what the daemon did."""
 
 
 class Line:
@@ -68,37 +70,48 @@ class Line:
         `members`: further parameters as the JSON text of an object without its braces. A call with a `request_id` is a
         write: it may be repeated under that id, and without an answer its outcome is unknown. Others must be reads.
         """
-        text = _params(params, members)
         is_write = "request_id" in params
-        epoch, doubtful = "", False  # doubtful: an attempt was sent and got no answer
-        while True:
-            before = doubtful
-            try:
-                self._connect()
-                if is_write:
-                    epoch = self._same_epoch(epoch, doubtful=doubtful)
-                doubtful = is_write
-                return self._call(method, text)
-            except _Broken as broken:
-                self.close()
-                if broken.refused:
-                    doubtful = before
-            except (Unreachable, TimedOut, UnknownOutcome) as error:
-                self.close()
-                if doubtful:
-                    raise _unknown(method, error.message, {"request_id": params["request_id"]}) from None
-                raise
-            sleep(RETRY_S)
+        about = {"request_id": params["request_id"]} if is_write else {}
+        kind: Kind = retries.WRITE if is_write else retries.READ
+        return self._ask(kind, method, _params(params, members), about)
 
     def ask_once(self, method: str, text: str) -> dict[str, Any]:
-        """The result of one call with parameters as JSON text, which is never repeated: it may be a write."""
-        self._connect()
-        try:
-            if self._proof:
-                self._call("hello", self._proof)
-            return self._call(method, _one_line(text))
-        except _Broken:
-            raise _unknown(method, "the connection ended before the answer", {}) from None
+        """The result of one call with parameters as JSON text; it may be a write, so what was sent is not repeated."""
+        return self._ask(retries.ONCE, method, _one_line(text), {})
+
+    def _ask(self, kind: Kind, method: str, text: str, about: dict[str, Any]) -> dict[str, Any]:
+        """One call through its attempts. `about`: the data of an outcome that stays unknown."""
+        attempts = retries.Attempts(kind)
+        while True:
+            failure: CosessionError | None = None
+            try:
+                self._connect()
+                epoch = self._greet(kind)
+                # A request id protects within one epoch only.
+                if kind == retries.WRITE and not attempts.begin(epoch):
+                    raise _unknown(method, "the store began another epoch meanwhile", about)
+                attempts.sent()
+                return self._call(method, text)
+            except UnknownOutcome:
+                self.close()
+                raise
+            except _Broken:
+                code = retries.LOST
+            except CosessionError as error:
+                failure = error
+                code = "closed" if isinstance(error, _Unreadable) else error.code
+            step, wait_s = attempts.after(code, jitter=jitter(), left_s=self._deadline - monotonic())
+            if failure is None or step != retries.RAISE:
+                self.close()
+            if step == retries.RETRY:
+                sleep(wait_s)
+                continue
+            why = failure.message if failure else self._lost(attempts.links_lost)
+            if step == retries.UNKNOWN:
+                raise _unknown(method, why, about) from None
+            raise failure or Unreachable(
+                f"cannot call {method}: {why}; see: cosession status", data={"path": self.path}
+            )
 
     def again(self) -> None:
         """Give the next question the whole time again."""
@@ -111,15 +124,19 @@ class Line:
         self._socket = None
         self._in.clear()
 
-    def _same_epoch(self, before: str, *, doubtful: bool) -> str:
-        """The epoch of this connection. A request id protects within one only, so a doubtful write ends at another."""
+    def _greet(self, kind: Kind) -> str:
+        """Say for whom this connection acts, where that matters; the epoch of the store, asked for by writes."""
+        if kind == retries.READ or (kind == retries.ONCE and not self._proof):
+            return ""
         epoch: str = self._call("hello" if self._proof else "ping", self._proof or "{}")["epoch"]
-        if doubtful and epoch != before:
-            raise UnknownOutcome("the store began another epoch meanwhile")
         return epoch
 
+    def _lost(self, times: int) -> str:
+        often = "once" if times == 1 else f"{times} times"
+        return f"the connection to {self.path} ended {often} before the answer"
+
     def _call(self, method: str, params: str) -> dict[str, Any]:
-        """One call on the open connection; raises _Broken when it ends or the daemon is leaving."""
+        """One call on the open connection; raises _Broken when it ends, else what the daemon says against it."""
         self._id += 1
         call = f'{{"jsonrpc":"2.0","id":{self._id},"method":{data.dumps(method)},"params":{params}}}\n'
         try:
@@ -134,10 +151,7 @@ class Line:
             if "error" not in answer:
                 result: dict[str, Any] = answer["result"]
                 return result
-            error = _error(answer["error"])
-            if error.code == "shutting_down":
-                raise _Broken(refused=True)
-            raise error
+            raise _error(answer["error"])
 
     def _send(self, message: bytes) -> None:
         assert self._socket is not None, "connected before"
@@ -152,9 +166,12 @@ class Line:
                 raise _Broken from None
 
     def _receive(self) -> dict[str, Any]:
-        while (end := self._in.find(b"\n")) < 0:
-            if len(self._in) > ANSWER_BYTES_MAX:
-                raise TooLarge(f"cannot read the answer: over {ANSWER_BYTES_MAX} bytes; ask for fewer entries")
+        seen = 0
+        while (end := self._in.find(b"\n", seen)) < 0:
+            seen = len(self._in)
+            if seen > ANSWER_BYTES_MAX:
+                why = f"cannot read the answer: over {ANSWER_BYTES_MAX} bytes; ask for fewer entries"
+                raise _Unreadable(why, code="too_large")
             if not self._has_more():
                 raise _Broken
         message = bytes(self._in[:end])
@@ -162,9 +179,9 @@ class Line:
         try:
             answer = data.loads(message.decode())
         except ValueError as error:
-            raise CosessionError(f"cannot read the daemon's answer: {error}", code="parse_error") from None
+            raise _Unreadable(f"cannot read the daemon's answer: {error}", code="parse_error") from None
         if not isinstance(answer, dict):
-            raise CosessionError("cannot read the daemon's answer: it is no object", code="parse_error")
+            raise _Unreadable("cannot read the daemon's answer: it is no object", code="parse_error")
         return answer
 
     def _has_more(self) -> bool:
@@ -205,7 +222,7 @@ class Line:
                 raise self._timed_out("connect") from None
             except OSError as error:
                 if error.errno == EAGAIN:  # its queue of connections is full
-                    sleep(RETRY_S)
+                    sleep(_QUEUE_FULL_S)
                 elif error.errno in (ENOENT, ENOTDIR, ECONNREFUSED):
                     self._socket = self._connect_slowly()
                 else:
@@ -250,6 +267,11 @@ def _cannot_open(path: str, error: OSError) -> Unreachable:
     sandbox = sandbox_of(os.environ)
     advice = f"allow this path in the settings of {sandbox}" if sandbox else "see: cosession sockname"
     return Unreachable(f"cannot open the socket {path}: {error.strerror or error}; {advice}", data={"path": path})
+
+
+def jitter() -> float:
+    """A random number in [0, 1)."""
+    return int.from_bytes(os.urandom(2), "big") / 65536
 
 
 def request_id() -> str:

@@ -12,18 +12,16 @@ import os
 from time import sleep
 
 from cosession.cli import data, render
-from cosession.cli.line import Line, request_id
+from cosession.cli.line import Line, jitter, request_id
 from cosession.cli.options import TTL_S_MAX, Given, Option, Verb, usage_error
 from cosession.cli.scope import write_params
 from cosession.errors import Conflict, InvalidRequest
+from cosession.retries import UPDATE_CEILINGS_S
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
-
-#: Longest random waits before a retry, in seconds, after the first retry, which comes at once (DESIGN 6).
-CEILINGS_S = (0.1, 0.2, 0.4)
 
 
 def run(given: Given) -> int:
@@ -69,8 +67,8 @@ def _update(given: Given, line: Line, params: dict[str, Any]) -> tuple[Any, dict
 
 def _waits() -> Iterator[float]:
     yield 0.0
-    for ceiling in CEILINGS_S:
-        yield ceiling * int.from_bytes(os.urandom(2), "big") / 65536
+    for ceiling in UPDATE_CEILINGS_S:
+        yield ceiling * jitter()
 
 
 def _through(given: Given, key: str, value: Any) -> Any:

@@ -14,10 +14,9 @@ from msgspec import UNSET, Raw, UnsetType, msgpack
 from cosession.errors import Compacted, CosessionError, InvalidRequest
 from cosession.messages.store import Compare, Merge, Put, Range, RangeReply, Txn, TxnWrite
 from cosession.model import Entry, Written
+from cosession.retries import UPDATE_CEILINGS_S
 from cosession.wire import TXN_SHAPES
 
-#: Longest random waits of `update`, in seconds, after its first retry, which comes at once.
-UPDATE_CEILINGS_S: Final = (0.1, 0.2, 0.4)
 #: How often a listing may begin again because its revision left the log window while it was read.
 LISTINGS_MAX: Final = 3
 PAGE_ENTRIES: Final = 1_000

@@ -11,9 +11,10 @@ import random
 import time
 
 from cosession.errors import CosessionError, Unreachable
-from cosession.exchange.calls import LINKS_LOST_MAX, LinkLost, RequestIds, back_off_s
+from cosession.exchange.calls import LinkLost, RequestIds
 from cosession.exchange.presence import Attachments, Memory
 from cosession.reach import Target, opening
+from cosession.retries import LINKS_LOST_MAX, back_off_s
 
 from .io import Link, drive, pause
 
