@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from cosession import paths
-from cosession.cli import render
+from cosession.cli import holder, render
 from cosession.cli.line import Line
 from cosession.cli.options import Given, Verb, usage_error
 from cosession.errors import TimedOut, UnknownOutcome, Unreachable
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 POLL_S = 0.02
 #: How long to wait before saying what for.
 PATIENCE_S = 1.0
+#: How long a daemon may take to leave once it has closed its socket.
+LEAVING_S = 5.0
 
 
 def run_start(given: Given) -> int:
@@ -101,7 +103,7 @@ def _stop(given: Given) -> int:
         status = line.ask("status", {})
     except Unreachable as error:
         if error.data.get("running") is False:
-            return 0
+            return _await_mute(given, line)
         raise
     pid: int = status["pid"]
     end = _End(pid, line)
@@ -117,12 +119,27 @@ def _stop(given: Given) -> int:
         if not ended and not end.wait(timeout_s - patience_s):
             raise TimedOut(
                 f"cannot stop the daemon: pid {pid} is still there after {timeout_s:g} s; do: wait longer with "
-                f"--timeout S, or kill {pid}",
+                f"--timeout S, or {holder.end_of(pid, '-9 ')}",
                 data={"pid": pid},
             )
     finally:
         end.close()
     return pid
+
+
+def _await_mute(given: Given, line: Line) -> int:
+    """Nobody answers: wait for the daemon that is just leaving, if one is; its pid, 0 when there is none."""
+    named = given.text("--socket")
+    mute = holder.living_holder()
+    if mute is None or (named and named != mute.socket):
+        return 0
+    end = _End(mute.pid, line)
+    try:
+        if end.wait(min(LEAVING_S, given.timeout_s())):
+            return mute.pid
+    finally:
+        end.close()
+    raise Unreachable(f"cannot stop the daemon: {holder.mute(mute)}", data={"pid": mute.pid})
 
 
 def _latch(path: Path) -> None:

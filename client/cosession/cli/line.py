@@ -203,11 +203,11 @@ class Line:
         return left
 
     def _timed_out(self, what: str) -> TimedOut:
-        why = {"send": "it takes no more", "read": "no answer came", "connect": "it takes no connection"}[what]
-        return TimedOut(
-            f"cannot reach the daemon at {self.path}: {why} within {self._timeout_s:g} s; see: cosession status, or "
-            "wait longer with --timeout S"
-        )
+        from cosession.cli import holder
+
+        why = {"send": "took no more", "read": "gave no answer", "connect": "took no connection"}[what]
+        peer = holder.peer_pid(self._socket) if self._socket else 0
+        return holder.silence(self.path, peer, f"{why} within {self._timeout_s:g} s")
 
     def _connect(self) -> None:
         """Open the connection if it is not."""
@@ -243,10 +243,11 @@ class Line:
             if self._spawns or "elsewhere" in error.data:
                 raise
         # A verb that only looks would never have started one: say so plainly.
-        raise Unreachable(
-            f"cannot reach the daemon at {self.path}: none is running; do: cosession start",
-            data={"path": self.path, "running": False},
-        )
+        from cosession.cli import holder
+
+        mute = holder.living_holder() if not self._named else None
+        why = f"{holder.mute(mute)}, then: cosession start" if mute else "none is running; do: cosession start"
+        raise Unreachable(f"cannot reach the daemon at {self.path}: {why}", data={"path": self.path, "running": False})
 
 
 def check_peer(peer: _socket.socket, path: str) -> None:
