@@ -136,6 +136,25 @@ def test_a_claim_that_does_not_hold_is_told_and_exit_1(capsys):
     assert "NO   fire is cold" in out
 
 
+def test_what_to_try_next_can_be_typed_where_the_demo_was_started(capsys, monkeypatch, tmp_path):
+    from cosession.cli.demo.stage import Stage
+
+    def told(started: str) -> list[str]:
+        monkeypatch.setattr("sys.argv", [started, "demo"])
+        stage = Stage(silent=False)
+        stage.prove("a", "water is wet", "1 of 1", ok=True)
+        stage.finish()
+        return [each.strip() for each in capsys.readouterr().out.partition("Try next\n")[2].splitlines()]
+
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert all(each.startswith(".venv/bin/cosession ") for each in told(".venv/bin/cosession"))
+    assert all(each.startswith("'/my home/cosession' ") for each in told("/my home/cosession"))
+    assert all(each.startswith("cosession ") for each in told("-c"))
+    (tmp_path / "cosession").write_text("#!/bin/sh\n")
+    (tmp_path / "cosession").chmod(0o755)
+    assert all(each.startswith("cosession ") for each in told(".venv/bin/cosession"))
+
+
 def test_the_judge_of_the_watch_sees_gaps_repeats_and_disorder():
     from cosession.cli.demo.watching import Watching, missing
     from cosession.model import Change

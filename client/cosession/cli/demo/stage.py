@@ -5,6 +5,9 @@ Rule: told only here; with --json nothing is told but the summary, as one object
 
 from __future__ import annotations
 
+import os
+import shlex
+import shutil
 import sys
 import threading
 import time
@@ -18,11 +21,11 @@ SHOW_EVERY_S = 0.4
 #: Before each act, for a person to read what the last one told.
 READ_S = 1.0
 _NEXT = (
-    ("cosession put plan/next '{\"step\": 1}'", "write something that every session sees"),
-    ("cosession watch", "see changes as they land (in another terminal)"),
-    ('cosession merge plan/next \'{"owner": "me"}\'', "change a part of it; nobody's change is lost"),
-    ("cosession sessions", "who is at work"),
-    ("cosession --help", "everything else"),
+    ("put plan/next '{\"step\": 1}'", "write something that every session sees"),
+    ("watch", "see changes as they land (in another terminal)"),
+    ('merge plan/next \'{"owner": "me"}\'', "change a part of it; nobody's change is lost"),
+    ("sessions", "who is at work"),
+    ("--help", "everything else"),
 )
 
 
@@ -98,9 +101,10 @@ class Stage:
         self._tell(f"   in {seconds:g} s; every process and file of the demo is gone")
         self._tell("")
         self._tell(render.paint("Try next", "bold"))
-        width = max(len(command) for command, _ in _NEXT)
-        for command, what in _NEXT:
-            self._tell(f"   {command:<{width}}  {what}")
+        program = _program()
+        width = max(len(words) for words, _ in _NEXT)
+        for words, what in _NEXT:
+            self._tell(f"   {program} {words:<{width}}  {what}")
         return 0 if ok else 1
 
     def _tell(self, text: str) -> None:
@@ -117,3 +121,11 @@ class Stage:
                 self._hung_up = True
         if self._hung_up and threading.current_thread() is threading.main_thread():
             raise BrokenPipeError
+
+
+def _program() -> str:
+    """How to type our name: as this demo was started where the shell would not find it (after `make run`)."""
+    started = sys.argv[0]
+    if shutil.which("cosession") or os.path.basename(started) != "cosession":  # noqa: PTH119 - text of the user
+        return "cosession"
+    return render.escape(shlex.quote(started))
