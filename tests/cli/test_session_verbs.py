@@ -10,7 +10,9 @@ import threading
 
 import pytest
 
+from cosession.cli import sessions
 from cosession.messages import REQUESTS
+from cosession.model import LIVE_STATES
 
 #: A session process: registers over the library, puts an entry, and lives until its standard input ends.
 SESSION = """
@@ -125,6 +127,27 @@ def test_explain_a_live_and_a_dead_session(cli, live):
     ]
     assert "crashed" in cli.ok("watch", "--sessions", "--from", "1", "--count", "2").out.splitlines()[1]
     assert "cosession sessions --all" in cli.refused(1, "explain", "session", "nobody").err
+
+
+def test_explain_takes_the_living_one_of_a_name_or_the_one_that_ended_last(cli, live):
+    ended = []
+    for _ in range(3):
+        otter = live("otter")
+        otter.end()
+        ended.append(otter.id)
+    told = cli.ok("explain", "session", "otter")
+    assert ended[2] in told.out
+    assert "newest of 3 ended sessions of that name; the others: " + ", ".join(reversed(ended[:2])) in told.err
+    asked = cli.ok("explain", "session", "otter", "--json")
+    assert (asked.json["session"]["id"], asked.json["others"], asked.err) == (ended[2], [ended[1], ended[0]], "")
+    alive = live("otter")
+    told = cli.ok("explain", "session", "otter", "--json").json
+    assert (told["session"]["id"], told["others"]) == (alive.id, [])
+    another = live("otter")
+    err = cli.refused(64, "explain", "session", "otter").err
+    assert alive.id in err
+    assert another.id in err
+    assert sessions.LIVING == LIVE_STATES
 
 
 def test_put_says_whose_value_it_replaced(cli, live):

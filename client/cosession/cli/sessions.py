@@ -11,6 +11,7 @@ from cosession.cli import render
 from cosession.cli.line import Line
 from cosession.cli.options import Given, Option, Verb
 from cosession.cli.scope import project_of_command
+from cosession.errors import InvalidRequest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 #: The most that one `session.list` answers.
 LIMIT_MAX = 1_000
+#: Ids of namesakes in a note; --json has all.
+OTHERS_SHOWN_MAX = 5
+#: `model.LIVE_STATES`, which is not light.
+LIVING = ("active", "idle", "suspect")
 _STATE_STYLES = {"active": "green", "idle": "green", "suspect": "yellow", "crashed": "red", "lost": "red"}
 
 
@@ -57,10 +62,36 @@ def run(given: Given) -> int:
 
 def run_explain(given: Given) -> int:
     """Print each layer of the cascade, the verdict and the rule."""
-    reply = Line(given).ask("session.explain", {"session": given.words[0]})
+    reply, others = _explained(Line(given), given.words[0])
     if given.flag("--json"):
-        render.json_line(reply)
+        render.json_line({**reply, "others": others})
         return 0
+    _print_explained(reply)
+    if others:
+        shown = ", ".join(others[:OTHERS_SHOWN_MAX]) + (", ..." if len(others) > OTHERS_SHOWN_MAX else "")
+        render.note(f"this is the newest of {len(others) + 1} ended sessions of that name; the others: {shown}")
+    return 0
+
+
+def _explained(line: Line, text: str) -> tuple[dict[str, Any], list[str]]:
+    """The explanation of the session with this id or name, and the ids of the others it could have been.
+
+    A name is a label, so several may have it. The daemon finds the only living one; of ended ones the newest is meant.
+    """
+    try:
+        return line.ask("session.explain", {"session": text}), []
+    except InvalidRequest as ambiguous:
+        if "sessions" not in ambiguous.data:
+            raise
+        found = line.ask("session.list", {"all": True, "limit": LIMIT_MAX})["sessions"]
+        named = [each for each in found if each["name"] == text]
+        if not named or any(each["state"] in LIVING for each in named):
+            raise  # several are alive, or they are too old to be listed: the refusal names some ids
+    newest, *others = sorted(named, key=lambda each: (each["changed_at"], each["id"]), reverse=True)
+    return line.ask("session.explain", {"session": newest["id"]}), [each["id"] for each in others]
+
+
+def _print_explained(reply: dict[str, Any]) -> None:
     session, now = reply["session"], time()
     state = render.paint(render.escape(session["state"]), _STATE_STYLES.get(session["state"], "dim"))
     name = render.escape(session["name"]) or "(no name)"
@@ -83,7 +114,6 @@ def run_explain(given: Given) -> int:
     render.line(f"rule     {render.escape(reply['rule'])}")
     for index, each in enumerate(session["evidence"]):
         render.line(f"{'evidence' if not index else '':<8} {render.escape(each)}")
-    return 0
 
 
 def _pids(session: dict[str, Any]) -> str:
@@ -110,7 +140,7 @@ EXPLAIN = Verb(
     "ID",
     run_explain,
     summary="Show why a session counts as alive or dead: every signal, what it cost, the verdict and the rule.",
-    text="ID is a session's id, or a name that exactly one session has.",
+    text="ID is a session's id, or a name: of the one living session that has it, else of the one that ended last.",
     examples=(
         ("cosession explain session otter", "by name"),
         ("cosession explain session 01JD3K6M0Q4V9B8Z6W2Y5T7R1P --json", "by id, for programs"),
