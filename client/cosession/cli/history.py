@@ -13,6 +13,10 @@ from cosession.cli.options import Given, Option, Verb
 from cosession.cli.scope import project_of_command
 from cosession.errors import CosessionError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 #: `messages.limits.VERSIONS_KEPT`, which is not light.
 VERSIONS_KEPT = 50
 
@@ -20,14 +24,18 @@ VERSIONS_KEPT = 50
 def run(given: Given) -> int:
     """Print the versions; exit 1 when the entry never was."""
     key, project = given.words[0], project_of_command(given)
-    params = {
-        "key": key,
-        "project": project,
-        "limit": given.integer("--limit", VERSIONS_KEPT, low=1, high=VERSIONS_KEPT),
-        "before_revision": given.integer("--before", 0),
-    }
-    reply = Line(given).ask("history", params)
-    versions = reply["versions"]
+    limit = given.integer("--limit", VERSIONS_KEPT, low=1, high=VERSIONS_KEPT)
+    before = given.integer("--before", 0)
+    line = Line(given)
+    versions: list[dict[str, Any]] = []
+    while True:  # large versions take several pages
+        at = {"key": key, "project": project, "limit": limit - len(versions), "before_revision": before}
+        reply = line.ask("history", at)
+        versions += reply["versions"]
+        if not reply["more"] or not reply["versions"] or len(versions) >= limit:
+            break
+        before = versions[-1]["mod_revision"]
+        line.again()
     if given.flag("--json"):
         render.json_line({"versions": versions, "more": reply["more"], "key": key, "revision": reply["revision"]})
         return 0
