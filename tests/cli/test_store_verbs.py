@@ -286,6 +286,14 @@ def test_a_transaction_that_is_none_is_told_what_one_is(cli):
     assert 'a write is {"op": "put"' in cli.refused(64, "txn", '{"then": [{"op": "putt", "key": "a"}]}').err
 
 
+def test_a_transaction_that_asks_for_nothing_says_so(cli):
+    done = cli.ok("txn", "{}")
+    assert (done.out, done.err.count("asks for nothing")) == ("then: nothing written\n", 1)
+    checked = cli.ok("txn", '{"compares": [{"kind": "entry", "key": "a", "value": 0}]}')
+    assert (checked.out, checked.err) == ("then: nothing written\n", "")
+    assert cli.ok("txn", "{}", "--json").err == ""
+
+
 def test_a_time_to_live_is_what_the_daemon_grants(cli):
     assert options.TTL_S_MAX == limits.TTL_S_MAX
     cli.ok("put", "k", "1", "--ttl", "31622400")

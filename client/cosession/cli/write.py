@@ -63,7 +63,12 @@ def run_txn(given: Given) -> int:
         render.json_line(reply)
         return 0
     branch = "then" if reply["succeeded"] else "else"
-    render.line(f"{branch}: {len(reply['written'])} written at revision {reply['txn_revision']}")
+    if reply["written"]:
+        render.line(f"{branch}: {len(reply['written'])} written at revision {reply['txn_revision']}")
+    else:
+        render.line(f"{branch}: nothing written")
+    if not any(parts.values()):
+        render.note("the transaction asks for nothing; what may stand in it: cosession txn --help")
     for written in reply["written"]:
         render.line(render.escape(f"  {written['kind']} {written['key']}"))
     return 0
