@@ -42,7 +42,7 @@ class Watching:
         self.processes = processes
 
     def cancel(self):
-        self.processes.watching.discard(self)
+        self.processes.watching.pop(self, None)
         self.on_death = None
 
 
@@ -52,7 +52,7 @@ class Processes:
     def __init__(self, world):
         self.world = world
         self.living = {}
-        self.watching = set()
+        self.watching = {}  # a set in the order of its making, so that runs repeat
         self.boot = BOOT
         self.deaf = False
         self.looks = 0
@@ -65,7 +65,7 @@ class Processes:
         self.living.pop(pid, None)
         if self.deaf:
             return
-        for watching in sorted(self.watching, key=lambda w: (w.instance.pid, id(w))):
+        for watching in list(self.watching):
             if watching.instance.pid == pid and watching.instance.judgeable:
                 self.world.call_soon(partial(self._notice, watching))
 
@@ -82,14 +82,14 @@ class Processes:
 
     def watch(self, instance, on_death):
         watching = Watching(self, instance, on_death)
-        self.watching.add(watching)
+        self.watching[watching] = None
         if self.look(instance).kind not in ("alive", "not_judgeable"):
             self.world.call_soon(partial(self._notice, watching))
         return watching
 
     def _notice(self, watching):
         on_death, watching.on_death = watching.on_death, None
-        self.watching.discard(watching)
+        self.watching.pop(watching, None)
         if on_death:
             now_s = self.world.clock.monotonic()
             on_death(DeathNotice(watching.instance, now_s, replace(self.look(watching.instance), kind="gone")))
