@@ -152,7 +152,7 @@ class Daemon:
 
     def accept(self, link: Link, process: Process | None) -> None:
         """A connection from a process of this machine, or (None) from another pid namespace."""
-        peer = Peer(process.pid, UID, UID, -1, process.start_time) if process else Peer(0, UID, UID)
+        peer = Peer(process.pid, UID, UID, process.start_time) if process else Peer(0, UID, UID)
         end = DaemonEnd(link, self.enter, self._aborted)
         self.links.append(link)
         end.conversation = Conversation(self.core, TABLE, end, peer)

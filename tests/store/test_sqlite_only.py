@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from cosessiond.store.engine import Committed, Conflicted, Entry, EntryId, RangeCompare, StoreBroken, Window
+from cosessiond.store import reads
+from cosessiond.store.engine import Committed, Conflicted, Entry, EntryId, RangeCompare, StoreBroken, Window, Write
 from cosessiond.store.live import Live
 from cosessiond.store.sqlite import SqliteEngine
-from store.engines import EPOCH, batch, commit, expect, id_of, one, put, value_now
+from store.engines import EPOCH, batch, commit, delete, expect, id_of, merge, one, put, value_now
 
 
 def opened(directory: Path, *, was_used: bool = False) -> SqliteEngine:
@@ -62,6 +63,37 @@ def test_a_start_writes_and_syncs_anew_what_it_recovered(tmp_path: Path) -> None
     assert again.unmoved_bytes == 0
     assert value_now(again, "a") == "x" * 50_000
     assert (copy / "store.db").stat().st_size > 100_000
+    again.close()
+
+
+@pytest.mark.parametrize("applied", [0, 3, 6])
+def test_a_start_brings_the_tables_up_to_the_log(tmp_path: Path, applied: int) -> None:
+    """As a format that writes them behind the log will leave them: everything is as if they had never been behind."""
+    engine = opened(tmp_path)
+    writes: list[Write] = [put("a"), put("b", {"x": 1}, ttl_ms=5, owner="s"), merge("b", {"y": 2}), delete("a")]
+    for number, write in enumerate([*writes, put("a", "again"), put("c")]):
+        commit(engine, write, session="s1", request=f"r{number}")
+
+    def everything(engine: SqliteEngine) -> list[object]:
+        ids = [id_of(key) for key in "abc"]
+        past = [engine.entry_at(id, revision) for id in ids for revision in range(1, 7)]
+        return [list(engine.entries()), engine.position(), [engine.history(id, 50, 0) for id in ids], past]
+
+    expected = everything(engine)
+    engine.close()
+    with closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as db:
+        meta = reads.read_meta(db)
+        meta.applied_revision = applied
+        reads.write_meta(db, meta)
+        db.execute("DELETE FROM versions WHERE mod_revision > ?", (applied,))
+        db.execute("DELETE FROM requests WHERE revision > ?", (applied,))
+        if not applied:
+            db.execute("DELETE FROM entries")
+    again = opened(tmp_path)
+    assert everything(again) == expected
+    repeated = one(again, batch(put("c"), session="s1", request="r5"))
+    assert isinstance(repeated, Committed)
+    assert (repeated.repeated, repeated.revision) == (True, 6)
     again.close()
 
 

@@ -182,6 +182,8 @@ class WatchHub:
             return
         if watcher.next_revision > self._store.revision:
             watcher.state = "live"
+            if watcher.reported < self._told:  # it has caught up over changes that were none of its business
+                self._report(watcher)
         elif not watcher.sink.ready:
             watcher.state = "lagging"
         else:
