@@ -26,7 +26,8 @@ The daemon of cosession. It serves one user on one Unix domain socket; see `cose
   --version   print the version
   --help      print this
 
-Exit codes: 0 stopped cleanly, 70 I/O error or damage, 75 already running, 78 configuration or permissions.
+Exit codes: 0 stopped in order, 64 unknown arguments, 70 I/O error or damage, 75 already running,
+78 configuration, permissions or schema.
 
 examples:
   cosessiond                                in the foreground, log on standard error

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 #: Every verb: where it lives and what `cosession --help` says of it, by groups in that order.
 GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     "start here": {
-        "demo": ("cosession.cli.demo:DEMO", "the product in ten seconds, with real processes"),
+        "demo": ("cosession.cli.demo:DEMO", "the product in under a minute, with real processes"),
     },
     "the daemon": {
         "status": ("cosession.cli.status:STATUS", "what the daemon is doing"),

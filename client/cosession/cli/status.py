@@ -38,7 +38,7 @@ STATUS = Verb(
     "status",
     "",
     run,
-    summary="Show the daemon's state: pid, version, socket, revision, entries, sessions, clients.",
+    summary="Show the daemon's state: pid, version, socket, revision, entries, database, sessions, clients.",
     text="It never starts a daemon. Exit code 69 when none is running.",
     examples=(
         ("cosession status", "for people"),

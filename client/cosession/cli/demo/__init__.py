@@ -1,4 +1,4 @@
-"""`cosession demo`: the product in ten seconds, for someone who has never seen it.
+"""`cosession demo`: the product in under a minute, for someone who has never seen it.
 
 A private daemon in a temporary directory, three session processes, a watch; one session and then the daemon are killed
 with SIGKILL. `home` is the place, `worker` what a session process does, `crew` the grip on those processes, `watching`
@@ -30,8 +30,8 @@ DEMO = Verb(
     run,
     summary="See what cosession does: real processes, a private daemon, nothing faked, nothing left behind.",
     text="Three sessions update one plan at once; one of them is killed; then the daemon is killed while they write.\n"
-    "What must hold is checked and summed up. It takes about ten seconds, touches neither your daemon nor your data,\n"
-    "and removes everything it made. Exit code 1 when something did not hold.",
+    "What must hold is checked and summed up. It takes less than a minute, touches neither your daemon nor your\n"
+    "data, and removes everything it made. Exit code 1 when something did not hold.",
     examples=(
         ("cosession demo", "watch it"),
         ("cosession demo --json", "only the summary: what was proved, with the numbers"),
