@@ -28,7 +28,7 @@ SOCKET_PATH_BYTES_MAX: Final = 103 if sys.platform == "darwin" else 107
 
 
 def socket_path(env: Mapping[str, str] = os.environ) -> str:
-    """The path of the daemon's socket; the first that applies (DESIGN 5).
+    """The path of the daemon's socket; the first that applies.
 
     `$COSESSION_SOCKET`; `$COSESSION_HOME/run/d.sock`; `$XDG_RUNTIME_DIR/cosession/d.sock` and
     `/run/user/UID/cosession/d.sock` where those directories are ours; on macOS Application Support; else
@@ -44,7 +44,7 @@ def socket_path(env: Mapping[str, str] = os.environ) -> str:
 
 
 def state_directory(env: Mapping[str, str] = os.environ) -> str:
-    """The directory of the store, the lock and the backups."""
+    """The directory of the store and the lock."""
     return _directory(env, "state", "XDG_STATE_HOME", ".local/state")
 
 

@@ -229,8 +229,7 @@ class ClientConnection:
         events: list[ClientEvent] = []
         while not self.closing:
             try:
-                # Replies may be larger than requests by their envelope; twice the limit bounds memory all the same.
-                frame = self._codec.split(self._in, 2 * self._limits.frame_bytes_max)
+                frame = self._codec.split(self._in, SENT_FRAME_BYTES_MAX)
                 if frame is None:
                     break
                 event = self._event(self._codec.decode_answer(frame))

@@ -2,7 +2,7 @@
 
 Three facts decide: what kind of request it is, how it failed, and whether an attempt that was sent is still without an
 answer. The table is `decide`; `Attempts` keeps the facts and the count. A write is repeated only with the same request
-id and only within the epoch it was sent in, since request ids do not cross epochs (DESIGN 5, 6).
+id and only within the epoch it was sent in, since request ids do not cross epochs.
 
 Rule: one table for the library and the fast verbs, which cannot load the library. So: standard library only and light,
 plain strings where an enumeration would cost more than the rest, and nothing here waits, sends or looks at a clock.
@@ -34,7 +34,7 @@ BACK_OFF_S: Final = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 LINKS_LOST_MAX: Final = 4
 #: How often a request is refused as overloaded or shutting down before the caller hears of it.
 REFUSALS_MAX: Final = 6
-#: Longest random waits of `update`, in seconds, after its first retry, which comes at once (DESIGN 6).
+#: Longest random waits of `update`, in seconds, after its first retry, which comes at once.
 UPDATE_CEILINGS_S: Final = (0.1, 0.2, 0.4)
 
 #: The connection ended before the answer came; stands beside the codes of the catalogue.

@@ -78,7 +78,10 @@ def _run(*, detached: Readiness | None) -> int:
     except CosessionError as error:
         code, reason = error.exit_code, error.message
     except StoreBroken as error:
-        code, reason = app.EXIT_IO, f"{error}; nothing was changed, restore a backup or ask for help"
+        code, reason = (
+            app.EXIT_IO,
+            f"{error}; nothing was changed; put back a copy of the state directory, or move it away to begin anew",
+        )
     except OSError as error:
         code, reason = app.EXIT_IO, f"cannot run: {error}; see that the disk has room and answers"
     except KeyboardInterrupt:

@@ -43,7 +43,7 @@ DRAIN_S: Final = 5.0
 GUARD_S: Final = 60.0
 EXIT_IO: Final = 70
 #: The default collects every few hundred new lists: a value of many small parts would be walked again and again.
-GC_THRESHOLDS: Final = (50_000, 20, 50)
+GC_THRESHOLDS: Final = (50_000, 10, 10)
 SECRET: Final = "secret"  # noqa: S105  # the name of the file
 _SECRET_BYTES: Final = 32
 

@@ -18,7 +18,7 @@ from cosession.errors import error_from
 from cosession.messages.limits import LIMITS, Limits
 from cosession.messages.store import Get, Watch
 from cosession.retries import LINKS_LOST_MAX
-from cosession.sync.io import _Turn
+from cosession.sync.io import _OwnedLock
 
 QUICK_S = 0.2
 
@@ -416,22 +416,22 @@ class TestBlocking:
             assert client.get("after").value == "after"
 
     def test_a_turn_that_was_interrupted_before_it_was_written_down_is_given_back(self):
-        turn = _Turn()
-        turn._lock.acquire()  # and here the interrupt came, inside `take`
-        turn.leave()
+        owned = _OwnedLock()
+        owned._lock.acquire()  # and here the interrupt came, inside `take`
+        owned.leave()
         found = []
 
         def other():
-            turn.take(time.monotonic() + 20)
-            found.append(turn.is_mine())
-            turn.leave()
+            owned.take(time.monotonic() + 20)
+            found.append(owned.is_mine())
+            owned.leave()
 
         thread = threading.Thread(target=other)
         thread.start()
         thread.join()
         assert found == [True]
-        assert not turn.is_mine()
-        turn.leave()  # of a turn that nobody has: nothing
+        assert not owned.is_mine()
+        owned.leave()  # of one that nobody has: nothing
 
     def test_threads_share_a_client(self, scripted):
         wrong = []

@@ -232,7 +232,7 @@ def test_closing_and_what_it_takes_with_it(rig):
     expired = [change for change in rig.history[-1].changes if change.kind == "expire"]
     assert len(expired) == 100
     assert rig.close("s1") == session
-    assert rig.processes.watching == set()
+    assert rig.processes.watching == {}
     rig.check()
 
 

@@ -26,7 +26,7 @@ from .series import Series
 from .session import ENDED, Beats, Session
 from .watch import Watch
 
-#: What a session of a library promises, in seconds (DESIGN 7).
+#: What a session of a library promises, in seconds.
 HEARTBEAT_S: Final = 20.0
 #: How long closing a client may take for each session that is still open.
 CLOSE_S: Final = 2.0

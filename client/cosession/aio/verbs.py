@@ -1,4 +1,4 @@
-"""The verbs of a client: one method per operation of the store and the daemon, named as in DESIGN 11.
+"""The verbs of a client: one method per operation of the store and the daemon.
 
 Every method, those of `series` included, takes `timeout_s`, the seconds it may take in all, with all its requests,
 waits and reconnects (None: as the client was made); those on entries take `project` (None: the client's) and `space`.

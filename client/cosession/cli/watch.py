@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from cosession import sync
 
 KEY_WIDTH_MAX = 40
+#: Names of sessions remembered; then they are asked for again.
+LABELS_MAX = 1_000
 _KIND_STYLES = {"put": "green", "delete": "red", "expire": "yellow"}
 _STATE_STYLES = {"active": "green", "idle": "green", "suspect": "yellow", "crashed": "red", "lost": "red"}
 
@@ -116,6 +118,8 @@ class _Changes:
 
     def _label(self, id: str) -> str:
         if id not in self._labels:
+            if len(self._labels) >= LABELS_MAX:
+                self._labels = {"": "-"}
             try:
                 session = self._client.explain(id).session
                 label = session.name or session.id

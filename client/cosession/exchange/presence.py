@@ -23,7 +23,7 @@ _RESTART: Final = "run: cosession restart"
 
 
 class Memory:
-    """What this client last saw of the store: it proves a lost tail (DESIGN P14) and notices another epoch.
+    """What this client last saw of the store: it proves a lost tail (promise P14) and notices another epoch.
 
     And who it is where the kernel cannot tell: `session` with its session token, from the environment, or neither.
     """

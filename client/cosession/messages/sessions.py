@@ -1,6 +1,6 @@
 """The verbs of sessions: register, heartbeat, close, list, explain.
 
-Rule: a request acts for a session its caller may act for (DESIGN 5): the connection registered it, or the caller's
+Rule: a request acts for a session its caller may act for: the connection registered it, or the caller's
 process or an ancestor of it is an instance, or the session token is presented.
 """
 

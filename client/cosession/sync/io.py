@@ -45,8 +45,8 @@ _decode_event = msgpack.Decoder(WatchEvent).decode
 T = TypeVar("T")
 
 
-class _Turn:
-    """A lock with a deadline, which an interrupt cannot leave held, and which refuses a second turn in a thread.
+class _OwnedLock:
+    """A lock with a deadline, which an interrupt cannot leave held, and which refuses a second call of the same thread.
 
     Who is inside a call is written down after the lock was got and wiped out before it is given back; between the two
     moments an interrupt may come, so that whether there is anything to give back is asked of the lock itself.
@@ -61,13 +61,13 @@ class _Turn:
         return self._owner == get_ident()
 
     def take(self, deadline: float) -> None:
-        """Wait for the turn. Raises TimedOut, InvalidRequest. Always followed by `leave`, also when this raised."""
+        """Wait for it. Raises TimedOut, InvalidRequest. Always followed by `leave`, also when this raised."""
         if not self._lock.acquire(timeout=max(0.0, deadline - now())):
             raise TimedOut("cannot call: another thread held the connection all the time; give it more time")
         self._owner = get_ident()
 
     def leave(self) -> None:
-        """End the turn, if this thread has it: an interrupt may have come just before or just after `take` got it."""
+        """Give it back, if this thread has it: an interrupt may have come just before or just after `take` got it."""
         if self.is_mine():
             self._owner = 0
         try:
@@ -94,7 +94,7 @@ class Link:
         self._connection = ClientConnection(LIMITS)
         self._buffer = memoryview(bytearray(BUFFER_BYTES))
         self._events: deque[bytes] = deque()
-        self._turn = _Turn()
+        self._owned = _OwnedLock()
         self._lost = ""
         self._pid = os.getpid()
         self._look_flags = _look_briefly(sock)
@@ -111,10 +111,10 @@ class Link:
 
     def call(self, request: Request[R], deadline: float, sent: Callable[[], None] | None = None) -> R:
         """One call; `sent` is called when all of it is out. Raises LinkLost, TimedOut or what the daemon answered."""
-        if self._turn.is_mine():
+        if self._owned.is_mine():
             raise InvalidRequest(f"cannot call {request.method}: this thread is inside another call on this client")
         try:
-            self._turn.take(deadline)
+            self._owned.take(deadline)
             body = self._exchange(request, deadline, sent)
             return decode_reply(request, body)
         except CosessionError:
@@ -123,16 +123,16 @@ class Link:
             self._lose(str(lost))
             raise
         except BaseException:
-            if self._turn.is_mine():
+            if self._owned.is_mine():
                 self._lose("a call was interrupted")
             raise
         finally:
-            self._turn.leave()
+            self._owned.leave()
 
     def next_event(self, deadline: float | None) -> WatchEvent:
         """The next event of the watch on this connection. Raises LinkLost or TimedOut."""
         try:
-            self._turn.take(now() + CLOSE_S)
+            self._owned.take(now() + CLOSE_S)
             while not self._events:
                 self._require()
                 for event in self._receive(deadline, "a change"):
@@ -144,11 +144,11 @@ class Link:
         except (CosessionError, LinkLost):
             raise
         except BaseException:
-            if self._turn.is_mine():
+            if self._owned.is_mine():
                 self._lose("a call was interrupted")
             raise
         finally:
-            self._turn.leave()
+            self._owned.leave()
 
     def close(self) -> None:
         """Close the connection; a thread that waits on it gets LinkLost. Harmless when done before."""
@@ -160,10 +160,10 @@ class Link:
             self._sock.shutdown(socket.SHUT_RDWR)
         try:
             with contextlib.suppress(TimedOut):
-                self._turn.take(now() + CLOSE_S)
+                self._owned.take(now() + CLOSE_S)
             self._sock.close()
         finally:
-            self._turn.leave()
+            self._owned.leave()
 
     def drop(self) -> None:
         """Close the connection without waiting, for an owner that is collected."""
@@ -252,18 +252,18 @@ class Gate:
     """One at a time, for at most so long."""
 
     def __init__(self) -> None:
-        self._turn = _Turn()
+        self._owned = _OwnedLock()
 
     @contextlib.contextmanager
     def held(self, deadline: float) -> Iterator[None]:
         """Hold the gate. Raises TimedOut, InvalidRequest (this thread holds it already)."""
-        if self._turn.is_mine():
+        if self._owned.is_mine():
             raise InvalidRequest("cannot call: this thread is inside another call on this client")
         try:
-            self._turn.take(deadline)
+            self._owned.take(deadline)
             yield
         finally:
-            self._turn.leave()
+            self._owned.leave()
 
 
 class Startable:

@@ -118,7 +118,7 @@ def acting_session(core: Core, call: Call, named: str) -> str:
         return named
     own = call.sessions or core.registry.sessions_of(call.ancestry)
     if len(own) != 1:
-        return ""  # nobody, or no telling which: a write is then anonymous, as DESIGN 5 has it
+        return ""  # nobody, or no telling which: a write is then anonymous
     (session,) = own
     core.registry.activity(session)
     return session

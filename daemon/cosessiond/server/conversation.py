@@ -6,7 +6,7 @@ share; nothing a peer sends leaves this module as anything but an answer or a cl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 from cosession import wire
@@ -15,8 +15,8 @@ from cosession.messages import Reply
 from cosession.messages.limits import HIGH_WATER_BYTES, SESSION_ID_BYTES_MAX
 from cosession.protocol import ServerConnection
 from cosessiond.server.core import Core
+from cosessiond.server.runqueue import COSTLY_S, TIME_SLICE_S
 from cosessiond.server.table import Access, Operation
-from cosessiond.server.turns import TURN_S
 from cosessiond.sessions.authority import SESSION_TOKEN_CHARS
 from cosessiond.sessions.identity import Peer, ProcessRef, ancestry
 from cosessiond.store.watch import Watcher
@@ -120,8 +120,6 @@ class Conversation:
         self.sessions: set[str] = set()
         self.presented = ("", "")
         self.watches: dict[int, Watcher] = {}
-        self.client = ""
-        self.project = ""
         self.calls = 0
         self.leaving = False
         self.reserved_bytes = 0
@@ -132,6 +130,7 @@ class Conversation:
         self._soiled = False
         self._paused = False
         self._waiting = False
+        self._is_costly = False  # what it sent last took long
         self._starved = False
         self._eof = False
         self._closed = False
@@ -175,7 +174,7 @@ class Conversation:
         self._core.conversations.pop(self, None)
         self._core.deadlines.cancel(("frame", self))
         self._core.deadlines.cancel(("hangup", self))
-        self._core.turns.leave(self)
+        self._core.runqueue.leave(self)
         self._core.watches.close_sink(self)
         self.watches.clear()
         self._core.registry.disconnected(sorted(self.sessions))
@@ -186,11 +185,19 @@ class Conversation:
         """Take the calls that have come, as many as this connection may have now."""
         if self._waiting or self.leaving:
             return
+        if self._is_costly:  # cheap callers are served at once, however many costly ones there are
+            self._is_costly = False
+            self._wait()
+            return
+        monotonic = self._core.clock.monotonic
+        began_s = monotonic()
+        self._take_calls(monotonic, began_s + TIME_SLICE_S)
+        self._is_costly = monotonic() - began_s >= COSTLY_S
+
+    def _take_calls(self, monotonic: Callable[[], float], enough_s: float) -> None:
         core = self._core
         protocol = self._protocol
         before = self.calls
-        monotonic = core.clock.monotonic
-        enough_s = monotonic() + TURN_S
         while not self._closed:
             if self._has_enough():
                 self._stop_reading()
@@ -200,7 +207,7 @@ class Conversation:
                 self.calls += 1
                 self._take(call)
             if monotonic() >= enough_s:
-                self._wait_for_turn()
+                self._wait()
                 return
             if call is None:
                 break
@@ -220,16 +227,17 @@ class Conversation:
         else:
             self._dispatch(call)
 
-    def _wait_for_turn(self) -> None:
+    def _wait(self) -> None:
         """What this connection sends costs much: go on in a later tick, with others in between."""
-        self._core.metrics.count("turns")
+        self._core.metrics.count("time_slices")
         self._waiting = True
         self._stop_reading()
         self._soil()
-        self._core.turns.wait(self, self._have_turn)
+        self._core.runqueue.wait(self, self._go_on)
 
-    def _have_turn(self) -> None:
+    def _go_on(self) -> None:
         self._waiting = False
+        self._is_costly = False
         self._process()
         self._core.flush()
         self._close_when_done()

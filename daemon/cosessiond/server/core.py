@@ -14,7 +14,7 @@ from cosession.errors import CosessionError
 from cosession.messages.limits import Limits
 from cosessiond.clock import Clock
 from cosessiond.metrics import Metrics
-from cosessiond.server.turns import Turns
+from cosessiond.server.runqueue import RunQueue
 from cosessiond.sessions.registry import Registry
 from cosessiond.store.expiry import Expiry
 from cosessiond.store.leases import Deadlines
@@ -82,7 +82,7 @@ class Core:
         self.expiry = expiry
         self.registry = registry
         self.deadlines = deadlines
-        self.turns = Turns(deadlines)
+        self.runqueue = RunQueue(deadlines)
         self.clock = clock
         self.limits = limits
         self.metrics = metrics

@@ -141,7 +141,8 @@ def _check_reuse(old: Session, instance: Instance, *, proved: bool, switching: b
 
 
 def _check_replace(other: Session, instance: Instance, may_replace: MayReplace | None) -> None:
-    if instance in other.instances:
+    # Processes that are not visible here (pid 0, start time 0) look all the same: one of them is no proof.
+    if instance.start_time > 0 and instance in other.instances:
         return
     if may_replace is None:
         message = f"cannot replace session {other.id}: process {instance.pid} is none of its instances"

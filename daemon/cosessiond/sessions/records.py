@@ -72,7 +72,10 @@ def decode(id: EntryId, value: bytes) -> Session:
     try:
         return _decode(value)
     except msgspec.DecodeError as error:
-        message = f"cannot read the record of session {id[2]}: {error}; restore a backup, or run a newer cosessiond"
+        message = (
+            f"cannot read the record of session {id[2]}: {error}; put back a copy of the state directory, "
+            "or run a newer cosessiond"
+        )
         raise CosessionError(message, code="damaged") from error
 
 

@@ -1,4 +1,4 @@
-"""The five-layer verdict: what is known about a session goes in, what it is comes out. DESIGN 7 as a table.
+"""The five-layer verdict: what is known about a session goes in, what it is comes out.
 
 Layers 1 (process) and 2 (heartbeat) decide liveness. Layer 5 (graceful close) decides closed or crashed once the
 session is dead, and an explicit close ends it whether or not its process lives on. Layers 3 (checkpoint) and 4 (disk)

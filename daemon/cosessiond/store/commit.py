@@ -163,13 +163,20 @@ class Worker:
         self._deliver(job.done, result)
 
     def _upkeep(self) -> None:
-        if self._engine.unmoved_bytes - self._unmovable_bytes >= CHECKPOINT_BYTES:
-            self._engine.move()
-            self._unmovable_bytes = self._engine.unmoved_bytes
+        engine = self._engine
+        if engine.unmoved_bytes - self._unmovable_bytes >= CHECKPOINT_BYTES:
+            engine.move()
+            self._unmovable_bytes = engine.unmoved_bytes
+            position = engine.position()
         else:
-            self._trimming = self._engine.trim(TRIM_ROWS) > 0
-            self._since_upkeep = max(0, self._since_upkeep - TRIM_ROWS) if self._trimming else 0
-        self._deliver(self._subscriber.tended, self._engine.position(), self._engine.stored_bytes)
+            before = engine.position()
+            self._trimming = engine.trim(TRIM_ROWS) > 0
+            position = engine.position()
+            dropped = (
+                position.compact_revision - before.compact_revision
+            )  # few when batches are wide: then it stays due
+            self._since_upkeep = max(0, self._since_upkeep - dropped) if self._trimming else 0
+        self._deliver(self._subscriber.tended, position, engine.stored_bytes)
 
 
 class CommitThread:

@@ -2,7 +2,7 @@
 
 Rule: never early. The time of a put begins when it is published, and begins anew with every put and at every start
 of the daemon. The expiry batch compares the mod_revision it was armed for: a put that was queued before it makes it a
-conflict, which means that the entry lives on (DESIGN 4.5 compares create_revision; that would end a renewed entry).
+conflict, which means that the entry lives on (comparing the create_revision would end a renewed entry).
 """
 
 from __future__ import annotations

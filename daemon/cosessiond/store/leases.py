@@ -1,7 +1,7 @@
 """One heap of deadlines for everything that ends by time: TTL entries, heartbeats, idle sessions, polling.
 
 Rule: never early, later is allowed. One timer of the loop is armed, for the earliest deadline only; with nothing
-pending nothing wakes. An action is a plain call that submits an ordinary batch (DESIGN 4.5): expiry is a write.
+pending nothing wakes. An action is a plain call that submits an ordinary batch: expiry is a write.
 """
 
 from __future__ import annotations

@@ -63,9 +63,11 @@ _VERSIONS_SHOWN: Final = (
 )
 
 
+# Beside max(), `kind` is that of the newest row (https://www.sqlite.org/lang_select.html#bareagg): any number of keys
+# that were deleted by then is passed over inside SQLite.
 _NEWEST_KEYS: Final = (
-    "SELECT key, max(mod_revision) FROM versions WHERE space = ? AND project = ? AND key >= ? AND (? = '' OR key < ?)"
-    " AND key > ? AND mod_revision <= ? GROUP BY key ORDER BY key LIMIT ?"
+    "SELECT key, max(mod_revision), kind FROM versions WHERE space = ? AND project = ? AND key >= ?"
+    " AND (? = '' OR key < ?) AND key > ? AND mod_revision <= ? GROUP BY key HAVING kind = 'put' ORDER BY key LIMIT ?"
 )
 
 
@@ -206,21 +208,12 @@ def range_at(
     db: sqlite3.Connection, space: str, project: str, *, prefix: str, after: str, limit: int, revision: int
 ) -> Page:
     """See `Engine.range_at`."""
-    found: list[Entry] = []
     end = end_of(prefix)
-    while True:
-        first = max(prefix, after)  # so that a page costs the same wherever it lies
-        bounds = (space, project, first, end, end, after, revision, limit + 1)
-        keys = db.execute(_NEWEST_KEYS, bounds).fetchall()
-        for key, newest in keys:
-            entry = entry_at(db, (space, project, key), newest)
-            if entry is not None:
-                found.append(entry)
-            if len(found) > limit:
-                return Page(tuple(found[:limit]), more=True)
-        if len(keys) <= limit:
-            return Page(tuple(found), more=False)
-        after = keys[-1][0]  # some of these keys had been deleted by then
+    first = max(prefix, after)  # so that a page costs the same wherever it lies
+    bounds = (space, project, first, end, end, after, revision, limit + 1)
+    keys = db.execute(_NEWEST_KEYS, bounds).fetchall()
+    found = [entry_at(db, (space, project, key), newest) for key, newest, _ in keys[:limit]]
+    return Page(tuple(entry for entry in found if entry is not None), more=len(keys) > limit)
 
 
 def history(db: sqlite3.Connection, id: EntryId, limit: int, before: int, versions_max: int) -> list[VersionRow]:

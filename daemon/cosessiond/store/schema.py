@@ -23,7 +23,7 @@ _HEADER_BYTES: Final = 100
 _FRAME_BYTES: Final = 24
 _PAGE_ONE: Final = (1).to_bytes(4)
 
-# DESIGN 6. EXCLUSIVE before WAL: no shared memory file, and no second connection can ever open the database; before
+# EXCLUSIVE before WAL: no shared memory file, and no second connection can ever open the database; before
 # SQLite 3.51.3 two connections that write and checkpoint can corrupt it. Each value is read back and compared.
 _SETTINGS: Final[tuple[tuple[str, str, object], ...]] = (
     ("locking_mode", "EXCLUSIVE", "exclusive"),
@@ -96,7 +96,10 @@ def _check_header(path: Path, *, was_used: bool) -> None:
         size = os.fstat(file.fileno()).st_size
     wal = Path(f"{path}-wal")
     if not header and was_used and not wal.exists():
-        raise StoreBroken(f"cannot open {path}: it is empty and was not; restore a backup, or remove it")
+        raise StoreBroken(
+            f"cannot open {path}: it is empty and was not; put back a copy of the state directory, "
+            "or remove the file to begin anew"
+        )
     if header and (len(header) < _HEADER_BYTES or not header.startswith(_MAGIC)):
         raise ConfigError(f"cannot use {path}: it is not a cosession database; move it away and start again")
     logged = _header_in_log(wal)

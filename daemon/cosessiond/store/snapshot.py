@@ -49,6 +49,12 @@ class Snapshot:
             size += len(entry.value) + 200
         return found
 
+    def clear(self) -> None:
+        """Hold nothing any more, whoever still holds this."""
+        self._keys = []
+        self._old = {}
+        self.old_bytes = 0
+
     def keep(self, before: Entry) -> int:
         """An entry is replaced or removed: keep what it was if it is still to be sent. Returns the bytes held more."""
         key = before.id[2]
@@ -89,6 +95,7 @@ class Snapshots:
             del self._open[snapshot]
             self._keys -= len(snapshot)
             self._old_bytes -= snapshot.old_bytes
+            snapshot.clear()
 
     def is_open(self, snapshot: Snapshot) -> bool:
         """False when it ended, also when it did so to make room."""

@@ -31,6 +31,8 @@ SNAPSHOT_BYTES: Final = 64 * 1024
 CATCH_UP_READS_MAX: Final = 64
 #: Idle watchers are looked at this often while the log window is written through once.
 PROGRESS_PARTS: Final = 8
+#: Whoever has caught up over more revisions than this, and saw none of them, is told at once.
+PROGRESS_SMALL: Final = 64
 #: About what the log keeps of a change besides its value.
 CHANGE_BYTES: Final = 256
 
@@ -87,6 +89,7 @@ class WatchHub:
         self._reads = 0
         # A watcher is told at the second of these at the latest, so never more than half a window behind.
         self._progress_every = max(1, limits.log_window_revisions // PROGRESS_PARTS)
+        self._progress_small = min(PROGRESS_SMALL, self._progress_every)
         self._progress_bytes = limits.log_window_bytes // PROGRESS_PARTS
         self._unreported = self._unreported_bytes = 0
         self._told = store.revision
@@ -182,7 +185,7 @@ class WatchHub:
             return
         if watcher.next_revision > self._store.revision:
             watcher.state = "live"
-            if watcher.reported < self._told:  # it has caught up over changes that were none of its business
+            if self._store.revision - watcher.reported > self._progress_small:  # over what was none of its business
                 self._report(watcher)
         elif not watcher.sink.ready:
             watcher.state = "lagging"
@@ -288,7 +291,9 @@ class WatchHub:
 
     def _end(self, watcher: Watcher, error: CosessionError) -> None:
         self._metrics.count("watch.ended")
-        data = {**error.data, "resume_revision": watcher.next_revision}
+        # Inside a snapshot there is no position yet; and `progress` may have promised more than was delivered.
+        resume = 0 if watcher.state == "snapshot" else max(watcher.next_revision, watcher.reported + 1)
+        data = {**error.data, "resume_revision": resume} if resume else error.data
         event = WatchEvent(
             kind="end", revision=watcher.next_revision - 1, code=error.code, message=error.message, data=data
         )

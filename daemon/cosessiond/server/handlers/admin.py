@@ -33,14 +33,12 @@ def hello(core: Core, call: Call, request: admin.Hello) -> admin.HelloReply:
     if request.epoch and request.seen_revision > store.revision:
         raise CosessionError(
             f"cannot go on: this client has seen revision {request.seen_revision}, the store ends at {store.revision}; "
-            "acknowledged writes are missing, restore a backup",
+            "acknowledged writes are missing; put back a copy of the state directory that has them, or go on without",
             code="damaged",
             data={"seen_revision": request.seen_revision},
         )
     if request.project:
         admission.check_project(request.project)
-    call.conversation.client = f"{request.client[:64]}/{request.version[:32]}"
-    call.conversation.project = request.project
     call.conversation.present(request.session, request.session_token)
     return admin.HelloReply(
         revision=store.revision,

@@ -2,41 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, Final
 
 from msgspec import UNSET, Raw, UnsetType, structs
 
 from cosession import model
-from cosession.errors import CosessionError, InvalidRequest, Overloaded
+from cosession.errors import CosessionError, InvalidRequest
 from cosession.messages import Reply
 from cosession.messages import store as messages
-from cosession.messages.limits import DECIDE_ATTEMPTS_MAX, RANGE_ENTRIES_MAX, VERSIONS_KEPT
+from cosession.messages.limits import RANGE_ENTRIES_MAX, VERSIONS_KEPT
 from cosessiond.server import admission
 from cosessiond.server.conversation import Call
 from cosessiond.server.core import Core
+from cosessiond.server.proposing import Decided, commit
 from cosessiond.server.table import Access, Row
 from cosessiond.store.engine import (
     Applied,
-    Batch,
     Committed,
     Compare,
-    Conflicted,
     Delete,
     Entry,
     EntryCompare,
     EntryId,
     Merge,
-    Outcome,
     Page,
-    Refused,
     VersionRow,
 )
 from cosessiond.store.public import public_entry
-from cosessiond.store.revisions import conflict_of
 
-#: A batch and how many of its first compares are the daemon's own guards, whose failure means: decide again.
-Decided = tuple[Batch, int]
 #: Entries of the past that one slice of the store's thread looks up.
 READ_ROWS: Final = 256
 
@@ -69,40 +63,51 @@ def range_(core: Core, call: Call, request: messages.Range) -> messages.RangeRep
         found = store.scan(request.space, request.project, request.prefix, request.after)
         page = _page(found, request, call.page_bytes_max)
         return messages.RangeReply(revision=store.revision, read_revision=store.revision, entries=page[0], more=page[1])
-    _range_at(core, call, request, _past(core, request.at_revision))
+    _PastRange(core, call, request, _past(core, request.at_revision)).look(request.after)
     return None
 
 
-def _range_at(core: Core, call: Call, request: messages.Range, revision: int) -> None:
+class _PastRange:
     """A page of the past, gathered in slices so that no commit waits long behind it."""
-    store = core.store
-    call.reserve(call.page_bytes_max)
-    gathered: list[Entry] = []
 
-    def look(after: str) -> None:
-        limit = min(READ_ROWS, request.limit + 1 - len(gathered))
+    __slots__ = ("_call", "_core", "_gathered", "_request", "_revision")
+
+    def __init__(self, core: Core, call: Call, request: messages.Range, revision: int) -> None:
+        self._core = core
+        self._call = call
+        self._request = request
+        self._revision = revision
+        self._gathered: list[Entry] = []
+        call.reserve(call.page_bytes_max)
+
+    def look(self, after: str) -> None:
+        """Read the next slice, behind key `after`."""
+        request, revision = self._request, self._revision
+        limit = min(READ_ROWS, request.limit + 1 - len(self._gathered))
         place = (request.space, request.project)
-        store.read(
+        self._core.store.read(
             lambda engine: engine.range_at(*place, prefix=request.prefix, after=after, limit=limit, revision=revision),
-            done,
+            self._done,
         )
 
-    def done(found: Page | CosessionError) -> None:
+    def _done(self, found: Page | CosessionError) -> None:
+        call, request, gathered = self._call, self._request, self._gathered
         if isinstance(found, CosessionError):
             call.fail(found)
             return
         gathered.extend(found.entries)
         if found.more and len(gathered) <= request.limit and sum(len(e.value) for e in gathered) <= call.page_bytes_max:
-            look(gathered[-1].id[2])
+            self.look(gathered[-1].id[2])
             return
         entries, more = _page(gathered, request, call.page_bytes_max)
         call.reply(
             messages.RangeReply(
-                revision=store.revision, read_revision=revision, entries=entries, more=more or found.more
+                revision=self._core.store.revision,
+                read_revision=self._revision,
+                entries=entries,
+                more=more or found.more,
             )
         )
-
-    look(request.after)
 
 
 def put(core: Core, call: Call, request: messages.Put) -> None:
@@ -121,7 +126,7 @@ def put(core: Core, call: Call, request: messages.Put) -> None:
         written = _written(outcome)[0]
         return messages.PutReply(revision=core.store.revision, written=written, repeated=outcome.repeated)
 
-    _commit(core, call, request, decide, answer)
+    commit(core, call, request, decide, answer)
 
 
 def delete(core: Core, call: Call, request: messages.Delete) -> None:
@@ -138,7 +143,7 @@ def delete(core: Core, call: Call, request: messages.Delete) -> None:
             revision=core.store.revision, written=written[0] if written else None, repeated=outcome.repeated
         )
 
-    _commit(core, call, request, decide, answer)
+    commit(core, call, request, decide, answer)
 
 
 def merge(core: Core, call: Call, request: messages.Merge) -> None:
@@ -161,7 +166,7 @@ def merge(core: Core, call: Call, request: messages.Merge) -> None:
             repeated=outcome.repeated,
         )
 
-    _commit(core, call, request, decide, answer)
+    commit(core, call, request, decide, answer)
 
 
 def txn(core: Core, call: Call, request: messages.Txn) -> None:
@@ -187,7 +192,7 @@ def txn(core: Core, call: Call, request: messages.Txn) -> None:
             repeated=outcome.repeated,
         )
 
-    _commit(core, call, request, decide, answer)
+    commit(core, call, request, decide, answer)
 
 
 def history(core: Core, call: Call, request: messages.History) -> None:
@@ -213,95 +218,6 @@ def history(core: Core, call: Call, request: messages.History) -> None:
     before = admission.revision(request.before_revision, "before_revision")
     call.reserve(call.page_bytes_max)
     core.store.read(lambda engine: engine.history(id, request.limit + 1, before), done)
-
-
-def _commit(
-    core: Core,
-    call: Call,
-    request: admission.WriteRequest,
-    decide: Callable[[], Decided],
-    answer: Callable[[Committed], Reply],
-) -> None:
-    """Submit what `decide` says, again when one of its guards failed; answer the outcome."""
-
-    def attempt(left: int) -> None:
-        try:
-            batch, guards = decide()
-            if left == DECIDE_ATTEMPTS_MAX:
-                call.reserve(_conflict_bytes(core, batch))
-            core.store.submit(batch, lambda outcome: settle(outcome, guards, left))
-            if guards:
-                call.conversation.hold()
-        except CosessionError as error:
-            refuse(error)
-
-    def refuse(error: CosessionError) -> None:
-        if not request.request_id:
-            call.fail(error)
-            return
-        try:
-            _unless_committed(core, call, request, error, answer)
-        except CosessionError as why:  # the request id is none, or the queue is full
-            call.fail(why)
-
-    def settle(outcome: Outcome, guards: int, left: int) -> None:
-        if guards:
-            call.conversation.release()
-        if isinstance(outcome, Committed):
-            call.reply(answer(outcome))
-        elif isinstance(outcome, Refused):
-            call.fail(CosessionError(outcome.message, code=outcome.code))
-        elif outcome.compare >= guards:
-            call.fail(_conflict(outcome, guards))
-        elif left > 1:
-            attempt(left - 1)
-        else:
-            call.fail(Overloaded("cannot write: the session kept changing meanwhile; try again in a moment"))
-
-    attempt(DECIDE_ATTEMPTS_MAX)
-
-
-def _unless_committed(
-    core: Core,
-    call: Call,
-    request: admission.WriteRequest,
-    refusal: CosessionError,
-    answer: Callable[[Committed], Reply],
-) -> None:
-    """Refuse a write, unless it is the repeat of one that was committed when sessions, limits or the configuration
-    still let it.
-
-    A refusal says "certainly no effect" (P2), and only the engine knows the request ids: it is asked with a batch
-    whose compare cannot hold. Where the queue is too full to ask, that is the answer, and says nothing of the first.
-    """
-
-    def settle(outcome: Outcome) -> None:
-        if isinstance(outcome, Committed):
-            call.reply(answer(outcome))
-        elif isinstance(outcome, Refused):
-            call.fail(CosessionError(outcome.message, code=outcome.code))
-        else:
-            call.fail(refusal)
-
-    never = EntryCompare((request.space, request.project, ""), "version", -1)
-    core.store.submit(core.store.batch(admission.anonymous_origin(core, request), [never], []), settle)
-
-
-def _conflict(outcome: Conflicted, guards: int) -> CosessionError:
-    shifted = structs.replace(outcome, compare=outcome.compare - guards)
-    return conflict_of(shifted, _public)
-
-
-def _conflict_bytes(core: Core, batch: Batch) -> int:
-    """About what the answer holds if a compare fails: the entry that stands."""
-    most = 0
-    for compare in batch.compares:
-        if isinstance(compare, EntryCompare):
-            entry = core.store.get(compare.id)
-            most = max(most, len(entry.value) if entry else 0)
-        else:
-            most = core.limits.value_bytes_max
-    return most
 
 
 def _past(core: Core, revision: int) -> int:

@@ -1,6 +1,6 @@
 """Schema 1: the log is the commit record; entries, versions and requests are derived from it.
 
-Rule: released; never changes.
+Rule: never changes once it is released.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import pytest
 
 from cosession.errors import CosessionError
 from cosession.messages import admin
-from cosessiond.server import turns
+from cosessiond.server import runqueue
 from cosessiond.server.assembly import TABLE
 from rawclient import Json, Pack, take_answer
 from server import inprocess
@@ -17,12 +17,12 @@ from server.inprocess import Inside
 
 @pytest.fixture
 def inside(monkeypatch):
-    """A core whose `ping` takes two fifths of a turn, and which notes who was answered."""
+    """A core whose `ping` takes two fifths of a time slice, and which notes who was answered."""
     found = Inside()
     found.order = []
 
     def slow_ping(_core, call, _request):
-        found.world.clock.move_to(found.world.clock.monotonic() + turns.TURN_S * 0.4)
+        found.world.clock.move_to(found.world.clock.monotonic() + runqueue.TIME_SLICE_S * 0.4)
         found.order.append(call.conversation)
         return admin.PingReply(revision=0, pid=1, version="", epoch="")
 
@@ -45,7 +45,7 @@ def answers(line):
 def test_a_flood_of_costly_calls_is_interrupted_for_others_and_answered_in_full(inside):
     flood, other = inside.connect(), inside.connect()
     flood.conversation.received(pings(12))
-    assert answers(flood) == [1, 2, 3], "one turn, sent at once"
+    assert answers(flood) == [1, 2, 3], "one time slice, sent at once"
     assert flood.transport.paused, "who waits is not read"
     other.conversation.received(pings(1))
     assert answers(other) == [1]
@@ -54,7 +54,7 @@ def test_a_flood_of_costly_calls_is_interrupted_for_others_and_answered_in_full(
     assert not flood.transport.paused
 
 
-def test_floods_take_turns(inside):
+def test_floods_are_run_one_after_another(inside):
     lines = [inside.connect() for _ in range(3)]
     for line in lines:
         line.conversation.received(pings(9))
@@ -86,7 +86,7 @@ def test_the_end_of_input_cuts_off_no_answer(inside, kind):
     assert line.transport.closed
 
 
-def test_a_connection_that_is_gone_has_no_turn(inside):
+def test_a_connection_that_is_gone_is_not_run(inside):
     line = inside.connect()
     line.conversation.received(pings(9) + b"\x00")
     line.conversation.closed()

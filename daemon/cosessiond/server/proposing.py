@@ -1,0 +1,145 @@
+"""A write on its way: decided, submitted, decided again when one of the daemon's own guards failed, and answered.
+
+Rule: a refusal says "certainly no effect" (P2). So a write with a request id is refused only after the engine was asked
+whether it is the repeat of one that was committed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import structs
+
+from cosession.errors import CosessionError, Overloaded
+from cosession.messages import Reply
+from cosession.messages.limits import DECIDE_ATTEMPTS_MAX
+from cosessiond.server import admission
+from cosessiond.server.conversation import Call
+from cosessiond.server.core import Core
+from cosessiond.store.engine import Batch, Committed, Conflicted, Entry, EntryCompare, Outcome, Refused
+from cosessiond.store.public import public_entry
+from cosessiond.store.revisions import conflict_of
+
+#: A batch and how many of its first compares are the daemon's own guards, whose failure means: decide again.
+Decided = tuple[Batch, int]
+
+
+def commit(
+    core: Core,
+    call: Call,
+    request: admission.WriteRequest,
+    decide: Callable[[], Decided],
+    answer: Callable[[Committed], Reply],
+) -> None:
+    """Submit what `decide` says, again when one of its guards failed; answer the outcome."""
+    _Proposal(core, call, request, decide, answer).attempt()
+
+
+class _Proposal:
+    """One write. An object and no nest of closures that know each other: those would keep the value of every write
+    in memory until the collector comes round.
+    """
+
+    __slots__ = ("_answer", "_call", "_core", "_decide", "_guards", "_left", "_request")
+
+    def __init__(
+        self,
+        core: Core,
+        call: Call,
+        request: admission.WriteRequest,
+        decide: Callable[[], Decided],
+        answer: Callable[[Committed], Reply],
+    ) -> None:
+        self._core = core
+        self._call = call
+        self._request = request
+        self._decide = decide
+        self._answer = answer
+        self._guards = 0
+        self._left = DECIDE_ATTEMPTS_MAX
+
+    def attempt(self) -> None:
+        """Decide and submit."""
+        call = self._call
+        try:
+            batch, self._guards = self._decide()
+            if self._left == DECIDE_ATTEMPTS_MAX:
+                call.reserve(_conflict_bytes(self._core, batch))
+            self._core.store.submit(batch, self._settle)
+            if self._guards:
+                call.conversation.hold()
+        except CosessionError as error:
+            self._refuse(error)
+
+    def _settle(self, outcome: Outcome) -> None:
+        call = self._call
+        if self._guards:
+            call.conversation.release()
+        self._left -= 1
+        if isinstance(outcome, Committed):
+            call.reply(self._answer(outcome))
+        elif isinstance(outcome, Refused):
+            call.fail(CosessionError(outcome.message, code=outcome.code))
+        elif outcome.compare >= self._guards:
+            call.fail(_conflict(outcome, self._guards))
+        elif self._left > 0:
+            self.attempt()
+        else:
+            call.fail(Overloaded("cannot write: the session kept changing meanwhile; try again in a moment"))
+
+    def _refuse(self, error: CosessionError) -> None:
+        if not self._request.request_id:
+            self._call.fail(error)
+            return
+        try:
+            _unless_committed(self._core, self._call, self._request, error, self._answer)
+        except CosessionError as why:  # the request id is none, or the queue is full
+            self._call.fail(why)
+
+
+def _unless_committed(
+    core: Core,
+    call: Call,
+    request: admission.WriteRequest,
+    refusal: CosessionError,
+    answer: Callable[[Committed], Reply],
+) -> None:
+    """Refuse a write, unless it is the repeat of one that was committed when sessions, limits or the configuration
+    still let it.
+
+    A refusal says "certainly no effect" (P2), and only the engine knows the request ids: it is asked with a batch
+    whose compare cannot hold. Where the queue is too full to ask, that is the answer, and says nothing of the first.
+    """
+
+    def settle(outcome: Outcome) -> None:
+        if isinstance(outcome, Committed):
+            call.reply(answer(outcome))
+        elif isinstance(outcome, Refused):
+            call.fail(CosessionError(outcome.message, code=outcome.code))
+        else:
+            call.fail(refusal)
+
+    never = EntryCompare((request.space, request.project, ""), "version", -1)
+    core.store.submit(core.store.batch(admission.anonymous_origin(core, request), [never], []), settle)
+
+
+def _conflict(outcome: Conflicted, guards: int) -> CosessionError:
+    shifted = structs.replace(outcome, compare=outcome.compare - guards)
+    return conflict_of(shifted, _public)
+
+
+def _conflict_bytes(core: Core, batch: Batch) -> int:
+    """About what the answer holds if a compare fails: the entry that stands."""
+    most = 0
+    for compare in batch.compares:
+        if isinstance(compare, EntryCompare):
+            entry = core.store.get(compare.id)
+            most = max(most, len(entry.value) if entry else 0)
+        else:
+            most = core.limits.value_bytes_max
+    return most
+
+
+def _public(entry: Entry | None) -> Any:
+    return public_entry(entry) if entry is not None else None
