@@ -147,9 +147,13 @@ def test_wrong_exchange_is_noticed(name, right, wrong, daemon):
 # -- the tour --------------------------------------------------------------------------------------------------------
 
 
+INSTALLED = pytest.mark.skipif(
+    not (tour.COMMANDS / "cosession").exists(), reason="cosession is not installed beside this Python; do: make test"
+)
+
+
+@INSTALLED
 def test_tour_goes_as_shown(home, tmp_path):
-    if not (tour.COMMANDS / "cosession").exists():
-        pytest.skip("cosession is not installed beside this Python; do: make test")
     assert len(tour.blocks(README)) >= 8
     with tour.Tour(home, tmp_path) as guide:
         wrong = guide.run(README)
@@ -157,6 +161,7 @@ def test_tour_goes_as_shown(home, tmp_path):
     assert not home.exists(), "what is left would make the next tour another one"
 
 
+@INSTALLED
 def test_the_block_with_nc_goes_as_shown(daemon, tmp_path):
     (block,) = [each for each in tour.blocks(README) if "| nc " in each.code]
     assert block.shown

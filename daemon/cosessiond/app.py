@@ -54,6 +54,7 @@ async def serve(config: Config, log: Any, ready: Callable[[], None]) -> None:
     Raises CosessionError (already_running, config) before anything was touched, StoreBroken when the store cannot be
     trusted.
     """
+    gc.disable()  # until everything is loaded: that makes many objects and no garbage
     loop = asyncio.get_running_loop()
     clock, entropy = SystemClock(), SystemEntropy()
     started_s = clock.monotonic()
@@ -134,6 +135,7 @@ def _claim(stack: AsyncExitStack, daemon_id: str) -> tuple[Path, int, Path, Inst
 def _collect_rarely() -> None:
     gc.freeze()  # what was loaded lives as long as the daemon; no collection needs to walk it
     gc.set_threshold(*GC_THRESHOLDS)
+    gc.enable()
 
 
 def _handle_signals(loop: asyncio.AbstractEventLoop, stopping: asyncio.Event, log: Any) -> None:

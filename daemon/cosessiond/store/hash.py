@@ -16,6 +16,7 @@ from cosessiond.store.engine import Applied, EntryId, Origin
 
 _encode = msgpack.Encoder().encode
 _STATE_MODULUS: Final = 1 << 128
+ROW_HASH_BYTES: Final = 16
 ZERO_STATE: Final = bytes(16)
 ZERO_CHAIN: Final = bytes(32)
 
@@ -34,7 +35,7 @@ def row_hash(
 ) -> bytes:
     """16 bytes over every field of a live entry."""
     head = _encode((id, version, create_revision, mod_revision, time_ms, session, ttl_ms, owner))
-    return blake2b(head + value, digest_size=16).digest()
+    return blake2b(head + value, digest_size=ROW_HASH_BYTES).digest()
 
 
 def record_hash(*fields: object) -> bytes:

@@ -6,6 +6,8 @@ Rule: it changes only when a committed batch is published, so whatever it shows 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from sortedcontainers import SortedList
@@ -31,13 +33,13 @@ class Index:
         self._keys: dict[tuple[str, str], Keys] = {}
         self._owned: dict[str, set[EntryId]] = {}
         self.live_bytes = 0
-        groups: dict[tuple[str, str], list[str]] = {}
-        for entry in entries:
-            self._entries[entry.id] = entry
-            groups.setdefault(entry.id[:2], []).append(entry.id[2])
-            self._count(entry, +1)
-        for place, keys in groups.items():
-            self._keys[place] = SortedList(keys)
+        self._entries.update((entry.id, entry) for entry in entries)
+        for place, ids in groupby(self._entries, key=itemgetter(0, 1)):
+            self._keys.setdefault(place, SortedList()).update([id[2] for id in ids])
+        for id, entry in self._entries.items():
+            self.live_bytes += entry_bytes(id, entry.value)
+            if entry.owner:
+                self._owned.setdefault(entry.owner, set()).add(id)
 
     def __len__(self) -> int:
         return len(self._entries)

@@ -9,8 +9,9 @@ Rule: it changes only in `adopt`, once a group is durable; what the group itself
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
-from operator import attrgetter
+from collections.abc import Container, Iterable, Iterator, Mapping
+from itertools import groupby
+from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING
 
 from sortedcontainers import SortedList
@@ -26,22 +27,22 @@ class Live:
     """Entries as the last durable group left them."""
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
-        found = sorted(entries, key=attrgetter("mod_revision"))
-        self._entries: dict[EntryId, Entry] = {entry.id: entry for entry in found}
+        found = list(entries)
         self._keys: dict[tuple[str, str], Keys] = {}
-        groups: dict[tuple[str, str], list[str]] = {}
-        for entry in found:
-            groups.setdefault(entry.id[:2], []).append(entry.id[2])
-        for place, keys in groups.items():
-            self._keys[place] = SortedList(keys)
+        for place, ids in groupby((entry.id for entry in found), key=itemgetter(0, 1)):
+            self._keys.setdefault(place, SortedList()).update([id[2] for id in ids])
+        found.sort(key=attrgetter("mod_revision"))
+        self._entries: dict[EntryId, Entry] = {entry.id: entry for entry in found}
 
     def get(self, id: EntryId) -> Entry | None:
         """The entry, None when absent."""
         return self._entries.get(id)
 
-    def values(self) -> Iterable[Entry]:
-        """All of them, oldest mod_revision first."""
-        return self._entries.values()
+    def in_order(self) -> Iterator[Entry]:
+        """All of them, in the order of their ids."""
+        for (space, project), keys in sorted(self._keys.items(), key=itemgetter(0)):
+            for key in keys:
+                yield self._entries[(space, project, key)]
 
     def adopt(self, written: Mapping[EntryId, Entry | None]) -> None:
         """A group is durable. `written` is in the order of mod_revision; None: the entry is gone."""

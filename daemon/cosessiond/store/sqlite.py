@@ -40,8 +40,9 @@ from cosessiond.store.live import Live
 from cosessiond.store.requests import RequestIds
 from cosessiond.store.writes import Group, entry_of
 
-#: Newest batches whose chain is recomputed at every start.
+#: Newest batches whose chain is recomputed at every start: so many, or as many as have so many bytes.
 VERIFY_BATCHES: Final = 1_000
+VERIFY_BYTES: Final = 4 * 1024 * 1024
 
 T = TypeVar("T")
 
@@ -94,7 +95,7 @@ class SqliteEngine:
 
     def entries(self) -> Iterable[Entry]:
         """See `Engine`. They were verified when the file was opened."""
-        return sorted(self._live.values(), key=lambda entry: entry.id)
+        return self._live.in_order()
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
@@ -273,7 +274,7 @@ class SqliteEngine:
             raise StoreBroken(f"cannot close the store: {error}") from error
 
     def _load(self) -> None:
-        reads.verify_chain(self._db, self._meta, VERIFY_BATCHES)
+        reads.verify_chain(self._db, self._meta, batches_max=VERIFY_BATCHES, bytes_max=VERIFY_BYTES)
         self._replay()
         entries = list(reads.entries(self._db))
         self._live = Live(entries)
