@@ -7,7 +7,6 @@ Rule: looks at the frame where the id stands and makes nothing of the rest, what
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Final
 
@@ -101,6 +100,8 @@ def id_of_line(frame: bytes) -> CallId:
 def _readable_id(text: bytes) -> CallId:
     if len(text) > _ID_TEXT_BYTES_MAX:
         return None
+    import json  # see `values.from_json`
+
     try:
         id = json.loads(text)
     except ValueError:

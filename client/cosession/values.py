@@ -9,7 +9,6 @@ map order as given), so equal bytes are equal values and any client's encoding e
 
 from __future__ import annotations
 
-import json
 from itertools import chain
 from math import isfinite
 from typing import Any, Final, NoReturn
@@ -81,6 +80,8 @@ def from_json(text: bytes) -> Any:
             f"cannot read JSON: over {CALL_NODES_MAX} elements and members; split it over several calls",
             data={"limit": CALL_NODES_MAX},
         )
+    import json  # only the daemon decodes JSON; a client that speaks MessagePack starts without it
+
     try:
         return json.loads(
             text.decode("utf-8"),
