@@ -23,7 +23,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from cosession import errors, model, reach, wire
 from cosession.cli.main import VERBS
 from cosession.config import Config
-from cosession.messages import REQUESTS, limits, reply_type, sessions, store
+from cosession.messages import REQUESTS, limits, reply_type, sessions, store, watches
 from cosession.messages.base import Reply
 from cosessiond import app
 from cosessiond.sessions import probes, verdict
@@ -44,7 +44,7 @@ STRUCTURES: Final[tuple[type[Struct], ...]] = (
     model.Session,
     model.Instance,
     sessions.Layer,
-    store.WatchEvent,
+    watches.WatchEvent,
     wire.ErrorBody,
 )
 _PRIMITIVES: Final = {str: "string", int: "integer", float: "number", bool: "boolean", Any: "value", Raw: "value"}

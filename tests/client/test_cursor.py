@@ -6,7 +6,7 @@ import pytest
 
 from cosession.errors import Compacted, CosessionError, EpochChanged, Overloaded, error_from
 from cosession.exchange.cursor import SNAPSHOTS_MAX, Reset, WatchCursor
-from cosession.messages.store import Watch, WatchEvent, WatchReply
+from cosession.messages.watches import Watch, WatchEvent, WatchReply
 from cosession.model import Change, Entry
 
 

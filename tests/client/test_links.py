@@ -16,7 +16,8 @@ import cosession
 from cosession import Closed, CosessionError, InvalidRequest, TimedOut, UnknownOutcome, Unreachable, sync
 from cosession.errors import error_from
 from cosession.messages.limits import LIMITS, Limits
-from cosession.messages.store import Get, Watch
+from cosession.messages.store import Get
+from cosession.messages.watches import Watch
 from cosession.retries import LINKS_LOST_MAX
 from cosession.sync.io import _OwnedLock
 

@@ -7,7 +7,8 @@ import pytest
 
 from cosession import Conflict, TimedOut, aio, sync
 from cosession.errors import error_from
-from cosession.messages.store import GetReply, HistoryReply, RangeReply
+from cosession.messages.past import HistoryReply
+from cosession.messages.store import GetReply, RangeReply
 from cosession.model import Entry, Version
 
 ALLOWED_S = 1_000.0

@@ -11,7 +11,7 @@ import pytest
 from msgspec import msgpack
 
 from cosession import Change, Closed, CosessionError, TimedOut, Unreachable, aio, sync
-from cosession.messages.store import WatchEvent, WatchReply
+from cosession.messages.watches import WatchEvent, WatchReply
 from cosession.model import Entry
 
 SILENCE_S = 0.3

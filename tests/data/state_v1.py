@@ -17,7 +17,9 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct, msgpack
 
-from cosession.messages.store import History, Range, Watch, WatchEvent
+from cosession.messages.past import History
+from cosession.messages.store import Range
+from cosession.messages.watches import Watch, WatchEvent
 from cosession.model import Change, Entry, Version
 from durability.link import Link, open_when_ready
 

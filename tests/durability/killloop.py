@@ -32,7 +32,7 @@ from msgspec import Struct, msgpack
 from cosession.errors import CosessionError
 from cosession.messages.admin import Status
 from cosession.messages.limits import VERSIONS_KEPT
-from cosession.messages.store import History
+from cosession.messages.past import History
 from durability import journal
 from durability.link import LinkLost, open_when_ready
 from durability.loop import ScriptedDaemon, Watcher, listed, logged, preload, preloaded, sabotaged

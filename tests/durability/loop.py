@@ -19,7 +19,8 @@ from msgspec import Raw, msgpack
 from cosession.errors import CosessionError
 from cosession.messages.admin import HelloReply
 from cosession.messages.limits import BATCH_WRITES_MAX
-from cosession.messages.store import Range, Txn, TxnPut, Watch, WatchEvent
+from cosession.messages.store import Range, Txn, TxnPut
+from cosession.messages.watches import Watch, WatchEvent
 from cosession.model import Entry
 from durability.link import Link, LinkLost, open_when_ready
 from durability.oracle import Found

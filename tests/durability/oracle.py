@@ -35,8 +35,8 @@ from cosession.messages.store import (
     TxnPut,
     TxnReply,
     TxnWrite,
-    WatchEvent,
 )
+from cosession.messages.watches import WatchEvent
 from cosession.model import Change, Entry, Version, Written
 from durability.journal import Deed
 

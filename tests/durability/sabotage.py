@@ -19,7 +19,7 @@ from msgspec import structs
 
 from cosession import paths
 from cosessiond.__main__ import main as serve
-from cosessiond.server.handlers import store as handlers
+from cosessiond.server.handlers import writes as handlers
 from cosessiond.store import apply, commit, sqlite
 from cosessiond.store.apply import Evaluated, evaluate
 from cosessiond.store.engine import Applied, Batch, Committed, EntryCompare, VersionRow

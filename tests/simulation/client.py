@@ -20,7 +20,7 @@ from cosession.messages import Reply, Request, reply_type
 from cosession.messages import sessions as session_messages
 from cosession.messages.admin import Hello
 from cosession.messages.limits import Limits
-from cosession.messages.store import Unwatch, Watch, WatchEvent, WatchReply
+from cosession.messages.watches import Unwatch, Watch, WatchEvent, WatchReply
 from cosession.protocol import ClientConnection, Event, Failed, Leaving, Lost, Replied
 from cosession.wire import ERROR, REPLY, Answer
 from simulation.disk import EPOCH

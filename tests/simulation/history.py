@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from cosession.errors import CosessionError
 from cosession.messages import Reply, Request
-from cosession.messages.store import WatchEvent
+from cosession.messages.watches import WatchEvent
 from cosessiond.store.engine import Batch, Committed, Entry
 from simulation.knobs import Knobs
 

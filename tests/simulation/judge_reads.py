@@ -10,8 +10,10 @@ from typing import Any
 
 from msgspec import UNSET
 
-from cosession.messages.store import Get, GetReply, HistoryReply, Range, RangeReply, Watch
-from cosession.messages.store import History as HistoryRequest
+from cosession.messages.past import History as HistoryRequest
+from cosession.messages.past import HistoryReply
+from cosession.messages.store import Get, GetReply, Range, RangeReply
+from cosession.messages.watches import Watch
 from simulation.history import Call, History
 from simulation.model import Model
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cosession.messages.store import WatchEvent
+from cosession.messages.watches import WatchEvent
 from cosession.model import Change
 from simulation.history import History, Segment, Watching
 from simulation.model import Model

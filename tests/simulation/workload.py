@@ -13,13 +13,13 @@ from msgspec import UNSET, Raw, msgpack
 from msgspec.structs import replace
 
 from cosession.messages import sessions
+from cosession.messages.past import History
 from cosession.messages.store import (
     Compare,
     CompareEntry,
     CompareRange,
     Delete,
     Get,
-    History,
     Merge,
     Put,
     Range,
@@ -28,9 +28,8 @@ from cosession.messages.store import (
     TxnMerge,
     TxnPut,
     TxnWrite,
-    Unwatch,
-    Watch,
 )
+from cosession.messages.watches import Unwatch, Watch
 from cosession.model import GLOBAL
 from simulation.client import Client
 from simulation.history import Call, Watching

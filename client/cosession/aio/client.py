@@ -16,7 +16,7 @@ from cosession.exchange.calls import CallPlan, LinkLost, refuse_streams
 from cosession.messages import Request
 from cosession.messages.base import R
 from cosession.messages.sessions import Register
-from cosession.messages.store import Watch as WatchRequest
+from cosession.messages.watches import Watch as WatchRequest
 from cosession.project import branch_of, project_of, worktree_of
 from cosession.reach import target_of
 

@@ -24,7 +24,7 @@ from cosession.exchange.calls import LinkLost, decode_reply, encode_call
 from cosession.messages import Request
 from cosession.messages.base import R
 from cosession.messages.limits import LIMITS, Limits
-from cosession.messages.store import WatchEvent
+from cosession.messages.watches import WatchEvent
 from cosession.protocol import ClientConnection, Event, Failed, Leaving, Lost, Replied
 
 __all__ = ["Alarm", "Background", "Gate", "Link", "Startable", "drive", "launch", "now", "pause"]

@@ -11,7 +11,8 @@ from typing import Any
 
 from cosession.errors import Compacted, Conflict, TimedOut
 from cosession.exchange.verbs import Listing, update_waits
-from cosession.messages.store import History, Range
+from cosession.messages.past import History
+from cosession.messages.store import Range
 from cosession.model import Entry, Version
 
 from .io import now, pause

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from cosession.errors import Closed, CosessionError, TimedOut, Unreachable
 from cosession.exchange.calls import LinkLost
 from cosession.exchange.cursor import WatchCursor, WatchItem
-from cosession.messages.store import Watch as Request
+from cosession.messages.watches import Watch as Request
 from cosession.retries import back_off_s
 
 from .io import Link, Startable, now, pause

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import msgpack
 
 from cosession.errors import Conflict, CosessionError, InvalidRequest, UnknownOutcome, Unreachable
-from cosession.messages import Request, admin, reply_type, sessions, store
+from cosession.messages import Request, admin, past, reply_type, sessions, store, watches
 from cosession.messages.base import R
 from cosession.model import Entry
 from cosession.protocol import ClientConnection
@@ -42,13 +42,13 @@ KINDS: Final[dict[type[Request[Any]], Kind]] = {
     admin.Stop: ONCE,
     store.Get: READ,
     store.Range: READ,
-    store.History: READ,
+    past.History: READ,
     store.Put: WRITE,
     store.Delete: WRITE,
     store.Merge: WRITE,
     store.Txn: WRITE,
-    store.Watch: READ,
-    store.Unwatch: READ,
+    watches.Watch: READ,
+    watches.Unwatch: READ,
     sessions.Register: REPEATABLE,
     sessions.Heartbeat: REPEATABLE,
     sessions.Close: REPEATABLE,
@@ -167,5 +167,5 @@ def with_current_entry(error: CosessionError) -> CosessionError:
 
 def refuse_streams(request: Request[Any]) -> None:
     """Raise InvalidRequest for requests that make no sense on a connection shared by calls."""
-    if isinstance(request, (store.Watch, store.Unwatch)):
+    if isinstance(request, (watches.Watch, watches.Unwatch)):
         raise InvalidRequest(f"cannot call {request.method}: its events need a connection of their own; use watch()")

@@ -15,7 +15,7 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from cosession.errors import CosessionError, Overloaded, error_from
-from cosession.messages.store import Watch, WatchEvent, WatchReply
+from cosession.messages.watches import Watch, WatchEvent, WatchReply
 from cosession.model import Change, Entry
 
 #: How often in a row a snapshot may be begun without being finished.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from cosession.messages import admin, sessions, store
+from cosession.messages import admin, past, sessions, store, watches
 from cosession.messages.base import Reply, Request, reply_type
 
 REQUESTS: Final[dict[str, type[Request[Any]]]] = {
@@ -24,9 +24,9 @@ REQUESTS: Final[dict[str, type[Request[Any]]]] = {
         store.Delete,
         store.Merge,
         store.Txn,
-        store.History,
-        store.Watch,
-        store.Unwatch,
+        past.History,
+        watches.Watch,
+        watches.Unwatch,
         sessions.Register,
         sessions.Heartbeat,
         sessions.Close,
@@ -35,4 +35,4 @@ REQUESTS: Final[dict[str, type[Request[Any]]]] = {
     )
 }
 
-__all__ = ["REQUESTS", "Reply", "Request", "admin", "reply_type", "sessions", "store"]
+__all__ = ["REQUESTS", "Reply", "Request", "admin", "past", "reply_type", "sessions", "store", "watches"]

@@ -14,7 +14,7 @@ from cosession.messages.limits import Limits
 from cosessiond.clock import Clock, Entropy, Timers
 from cosessiond.metrics import Metrics
 from cosessiond.server.core import Core, Identity
-from cosessiond.server.handlers import admin, sessions, store, watch
+from cosessiond.server.handlers import admin, reads, sessions, watch, writes
 from cosessiond.server.table import Operation, table_of
 from cosessiond.sessions.ports import Processes
 from cosessiond.sessions.registry import Registry
@@ -25,7 +25,7 @@ from cosessiond.store.leases import Deadlines
 from cosessiond.store.revisions import Store
 from cosessiond.store.watch import WatchHub
 
-TABLE: Final[dict[str, Operation]] = table_of((*admin.ROWS, *store.ROWS, *watch.ROWS, *sessions.ROWS))
+TABLE: Final[dict[str, Operation]] = table_of((*admin.ROWS, *reads.ROWS, *writes.ROWS, *watch.ROWS, *sessions.ROWS))
 
 
 class World(Struct, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ from typing import Final
 from msgspec import Raw, msgpack
 
 from cosession import model
-from cosession.messages.store import WatchEvent
+from cosession.messages.watches import WatchEvent
 from cosessiond.store.engine import Applied, Committed, Entry
 
 encode: Final = msgpack.Encoder().encode

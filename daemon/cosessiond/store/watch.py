@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 
 from cosession.errors import CosessionError, Overloaded, TooLarge
 from cosession.messages.limits import Limits
-from cosession.messages.store import WatchEvent
+from cosession.messages.watches import WatchEvent
 from cosessiond.metrics import Metrics
 from cosessiond.store.engine import Committed, Engine, EntryId
 from cosessiond.store.public import changes_body, encode, public_entry

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from cosession.errors import CosessionError, EpochChanged, InvalidRequest
-from cosession.messages import store as messages
+from cosession.messages import watches as messages
 from cosessiond.server import admission
 from cosessiond.server.conversation import Call
 from cosessiond.server.core import Core

@@ -1,34 +1,22 @@
-"""get, range, put, delete, merge, txn, history: from a request to a batch, and from an outcome to a reply."""
+"""get, range, history: answered from memory, or from the past in slices of the store's thread."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any, Final
 
-from msgspec import UNSET, Raw, UnsetType, structs
+from msgspec import Raw, structs
 
 from cosession import model
 from cosession.errors import CosessionError, InvalidRequest
-from cosession.messages import Reply
+from cosession.messages import past
 from cosession.messages import store as messages
 from cosession.messages.limits import RANGE_ENTRIES_MAX, VERSIONS_KEPT
 from cosessiond.server import admission
 from cosessiond.server.conversation import Call
 from cosessiond.server.core import Core
-from cosessiond.server.proposing import Decided, commit
 from cosessiond.server.table import Access, Row
-from cosessiond.store.engine import (
-    Applied,
-    Committed,
-    Compare,
-    Delete,
-    Entry,
-    EntryCompare,
-    EntryId,
-    Merge,
-    Page,
-    VersionRow,
-)
+from cosessiond.store.engine import Entry, Page, VersionRow
 from cosessiond.store.public import public_entry
 
 #: Entries of the past that one slice of the store's thread looks up.
@@ -110,92 +98,7 @@ class _PastRange:
         )
 
 
-def put(core: Core, call: Call, request: messages.Put) -> None:
-    """One entry written."""
-
-    def decide() -> Decided:
-        id = admission.writable(core, request.space, request.project, request.key)
-        origin = admission.origin(core, call, request)
-        value = admission.Allowance(core).admit(bytes(request.value))
-        write = admission.put(id, value, ttl_s=request.ttl_s, ephemeral=request.ephemeral, session=origin.session)
-        guards = admission.ephemeral_guards(core, [write])
-        compares = [*guards, *_expected(id, request.expect_revision)]
-        return core.store.batch(origin, compares, [write]), len(guards)
-
-    def answer(outcome: Committed) -> Reply:
-        written = _written(outcome)[0]
-        return messages.PutReply(revision=core.store.revision, written=written, repeated=outcome.repeated)
-
-    commit(core, call, request, decide, answer)
-
-
-def delete(core: Core, call: Call, request: messages.Delete) -> None:
-    """One entry deleted; an absent one stays absent."""
-
-    def decide() -> Decided:
-        id = admission.writable(core, request.space, request.project, request.key)
-        compares = _expected(id, request.expect_revision)
-        return core.store.batch(admission.origin(core, call, request), compares, [Delete(id)]), 0
-
-    def answer(outcome: Committed) -> Reply:
-        written = _written(outcome)
-        return messages.DeleteReply(
-            revision=core.store.revision, written=written[0] if written else None, repeated=outcome.repeated
-        )
-
-    commit(core, call, request, decide, answer)
-
-
-def merge(core: Core, call: Call, request: messages.Merge) -> None:
-    """A merge patch, evaluated at apply: the order of commits is the order of patches."""
-
-    def decide() -> Decided:
-        id = admission.writable(core, request.space, request.project, request.key)
-        write = Merge(id, admission.Allowance(core).admit(bytes(request.patch), "patch"))
-        before = core.store.get(id)
-        call.reserve(len(write.patch) + (len(before.value) if before else 0))  # about what the answer will hold
-        compares = _expected(id, request.expect_revision)
-        return core.store.batch(admission.origin(core, call, request), compares, [write]), 0
-
-    def answer(outcome: Committed) -> Reply:
-        value = outcome.changes[0].value
-        return messages.MergeReply(
-            revision=core.store.revision,
-            written=_written(outcome)[0],
-            value=Raw(value) if value else None,
-            repeated=outcome.repeated,
-        )
-
-    commit(core, call, request, decide, answer)
-
-
-def txn(core: Core, call: Call, request: messages.Txn) -> None:
-    """Compares and writes as one batch."""
-
-    def decide() -> Decided:
-        origin = admission.origin(core, call, request)
-        allowance = admission.Allowance(core)
-        then, guards = admission.txn_writes(core, request, request.then, origin.session, allowance)
-        otherwise, more = admission.txn_writes(core, request, request.otherwise, origin.session, allowance)
-        guards = guards or more
-        if guards and otherwise:
-            raise InvalidRequest("cannot put ephemeral entries in a transaction with `else`; use two transactions")
-        compares = [*guards, *admission.txn_compares(core, request)]
-        return core.store.batch(origin, compares, then, otherwise), len(guards)
-
-    def answer(outcome: Committed) -> Reply:
-        return messages.TxnReply(
-            revision=core.store.revision,
-            succeeded=outcome.succeeded,
-            txn_revision=outcome.revision if outcome.changes else 0,
-            written=_written(outcome),
-            repeated=outcome.repeated,
-        )
-
-    commit(core, call, request, decide, answer)
-
-
-def history(core: Core, call: Call, request: messages.History) -> None:
+def history(core: Core, call: Call, request: past.History) -> None:
     """The kept versions of an entry, newest first, as many as fit a page."""
     id = admission.readable(core, request.space, request.project, request.key)
     if not 1 <= request.limit <= VERSIONS_KEPT:
@@ -213,7 +116,7 @@ def history(core: Core, call: Call, request: messages.History) -> None:
                 break
             versions.append(_version(row))
         more = len(versions) < len(found)
-        call.reply(messages.HistoryReply(revision=core.store.revision, versions=versions, more=more))
+        call.reply(past.HistoryReply(revision=core.store.revision, versions=versions, more=more))
 
     before = admission.revision(request.before_revision, "before_revision")
     call.reserve(call.page_bytes_max)
@@ -230,13 +133,6 @@ def _past(core: Core, revision: int) -> int:
             data={"revision": core.store.revision},
         )
     return revision
-
-
-def _expected(id: EntryId, revision: int | UnsetType) -> list[Compare]:
-    if revision is UNSET:
-        return []
-    assert isinstance(revision, int)
-    return [EntryCompare(id, "mod_revision", revision)]
 
 
 def _public(entry: Entry | None) -> Any:
@@ -256,24 +152,6 @@ def _page(entries: Iterable[Entry], request: messages.Range, bytes_max: int) -> 
     return page, False
 
 
-def _written(outcome: Committed) -> list[model.Written]:
-    return [_one_written(change, outcome) for change in outcome.changes]
-
-
-def _one_written(change: Applied, outcome: Committed) -> model.Written:
-    return model.Written(
-        kind=change.kind,
-        key=change.id[2],
-        version=change.version,
-        create_revision=change.create_revision,
-        mod_revision=outcome.revision,
-        session=outcome.origin.session,
-        time=outcome.time_ms / 1000,
-        replaced_revision=change.replaced_revision,
-        replaced_session=change.replaced_session,
-    )
-
-
 def _version(row: VersionRow) -> model.Version:
     return model.Version(
         kind=row.kind,
@@ -291,9 +169,5 @@ def _version(row: VersionRow) -> model.Version:
 ROWS: Final = (
     Row(messages.Get, Access.READ, get),
     Row(messages.Range, Access.READ, range_),
-    Row(messages.Put, Access.WRITE, put),
-    Row(messages.Delete, Access.WRITE, delete),
-    Row(messages.Merge, Access.WRITE, merge),
-    Row(messages.Txn, Access.WRITE, txn),
-    Row(messages.History, Access.READ, history),
+    Row(past.History, Access.READ, history),
 )

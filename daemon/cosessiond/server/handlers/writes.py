@@ -1,0 +1,144 @@
+"""put, delete, merge, txn: from a request to a batch, and from an outcome to a reply."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from msgspec import UNSET, Raw, UnsetType
+
+from cosession import model
+from cosession.errors import InvalidRequest
+from cosession.messages import Reply
+from cosession.messages import store as messages
+from cosessiond.server import admission
+from cosessiond.server.conversation import Call
+from cosessiond.server.core import Core
+from cosessiond.server.proposing import Decided, commit
+from cosessiond.server.table import Access, Row
+from cosessiond.store.engine import (
+    Applied,
+    Committed,
+    Compare,
+    Delete,
+    EntryCompare,
+    EntryId,
+    Merge,
+)
+
+
+def put(core: Core, call: Call, request: messages.Put) -> None:
+    """One entry written."""
+
+    def decide() -> Decided:
+        id = admission.writable(core, request.space, request.project, request.key)
+        origin = admission.origin(core, call, request)
+        value = admission.Allowance(core).admit(bytes(request.value))
+        write = admission.put(id, value, ttl_s=request.ttl_s, ephemeral=request.ephemeral, session=origin.session)
+        guards = admission.ephemeral_guards(core, [write])
+        compares = [*guards, *_expected(id, request.expect_revision)]
+        return core.store.batch(origin, compares, [write]), len(guards)
+
+    def answer(outcome: Committed) -> Reply:
+        written = _written(outcome)[0]
+        return messages.PutReply(revision=core.store.revision, written=written, repeated=outcome.repeated)
+
+    commit(core, call, request, decide, answer)
+
+
+def delete(core: Core, call: Call, request: messages.Delete) -> None:
+    """One entry deleted; an absent one stays absent."""
+
+    def decide() -> Decided:
+        id = admission.writable(core, request.space, request.project, request.key)
+        compares = _expected(id, request.expect_revision)
+        return core.store.batch(admission.origin(core, call, request), compares, [Delete(id)]), 0
+
+    def answer(outcome: Committed) -> Reply:
+        written = _written(outcome)
+        return messages.DeleteReply(
+            revision=core.store.revision, written=written[0] if written else None, repeated=outcome.repeated
+        )
+
+    commit(core, call, request, decide, answer)
+
+
+def merge(core: Core, call: Call, request: messages.Merge) -> None:
+    """A merge patch, evaluated at apply: the order of commits is the order of patches."""
+
+    def decide() -> Decided:
+        id = admission.writable(core, request.space, request.project, request.key)
+        write = Merge(id, admission.Allowance(core).admit(bytes(request.patch), "patch"))
+        before = core.store.get(id)
+        call.reserve(len(write.patch) + (len(before.value) if before else 0))  # about what the answer will hold
+        compares = _expected(id, request.expect_revision)
+        return core.store.batch(admission.origin(core, call, request), compares, [write]), 0
+
+    def answer(outcome: Committed) -> Reply:
+        value = outcome.changes[0].value
+        return messages.MergeReply(
+            revision=core.store.revision,
+            written=_written(outcome)[0],
+            value=Raw(value) if value else None,
+            repeated=outcome.repeated,
+        )
+
+    commit(core, call, request, decide, answer)
+
+
+def txn(core: Core, call: Call, request: messages.Txn) -> None:
+    """Compares and writes as one batch."""
+
+    def decide() -> Decided:
+        origin = admission.origin(core, call, request)
+        allowance = admission.Allowance(core)
+        then, guards = admission.txn_writes(core, request, request.then, origin.session, allowance)
+        otherwise, more = admission.txn_writes(core, request, request.otherwise, origin.session, allowance)
+        guards = guards or more
+        if guards and otherwise:
+            raise InvalidRequest("cannot put ephemeral entries in a transaction with `else`; use two transactions")
+        compares = [*guards, *admission.txn_compares(core, request)]
+        return core.store.batch(origin, compares, then, otherwise), len(guards)
+
+    def answer(outcome: Committed) -> Reply:
+        return messages.TxnReply(
+            revision=core.store.revision,
+            succeeded=outcome.succeeded,
+            txn_revision=outcome.revision if outcome.changes else 0,
+            written=_written(outcome),
+            repeated=outcome.repeated,
+        )
+
+    commit(core, call, request, decide, answer)
+
+
+def _expected(id: EntryId, revision: int | UnsetType) -> list[Compare]:
+    if revision is UNSET:
+        return []
+    assert isinstance(revision, int)
+    return [EntryCompare(id, "mod_revision", revision)]
+
+
+def _written(outcome: Committed) -> list[model.Written]:
+    return [_one_written(change, outcome) for change in outcome.changes]
+
+
+def _one_written(change: Applied, outcome: Committed) -> model.Written:
+    return model.Written(
+        kind=change.kind,
+        key=change.id[2],
+        version=change.version,
+        create_revision=change.create_revision,
+        mod_revision=outcome.revision,
+        session=outcome.origin.session,
+        time=outcome.time_ms / 1000,
+        replaced_revision=change.replaced_revision,
+        replaced_session=change.replaced_session,
+    )
+
+
+ROWS: Final = (
+    Row(messages.Put, Access.WRITE, put),
+    Row(messages.Delete, Access.WRITE, delete),
+    Row(messages.Merge, Access.WRITE, merge),
+    Row(messages.Txn, Access.WRITE, txn),
+)
