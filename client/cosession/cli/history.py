@@ -10,6 +10,7 @@ from time import time
 from cosession.cli import render
 from cosession.cli.line import Line
 from cosession.cli.options import Given, Option, Verb
+from cosession.cli.progress import Progress
 from cosession.cli.scope import project_of_command
 from cosession.errors import CosessionError
 
@@ -28,14 +29,16 @@ def run(given: Given) -> int:
     before = given.integer("--before", 0)
     line = Line(given)
     versions: list[dict[str, Any]] = []
-    while True:  # large versions take several pages
-        at = {"key": key, "project": project, "limit": limit - len(versions), "before_revision": before}
-        reply = line.ask("history", at)
-        versions += reply["versions"]
-        if not reply["more"] or not reply["versions"] or len(versions) >= limit:
-            break
-        before = versions[-1]["mod_revision"]
-        line.again()
+    with Progress(given, "reading the history") as bar:
+        while True:  # large versions take several pages
+            at = {"key": key, "project": project, "limit": limit - len(versions), "before_revision": before}
+            reply = line.ask("history", at)
+            versions += reply["versions"]
+            if not reply["more"] or not reply["versions"] or len(versions) >= limit:
+                break
+            before = versions[-1]["mod_revision"]
+            bar.reach(len(versions))
+            line.again()
     if given.flag("--json"):
         render.json_line({"versions": versions, "more": reply["more"], "key": key, "revision": reply["revision"]})
         return 0

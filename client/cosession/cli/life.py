@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import sys
 import time
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from cosession import paths
 from cosession.cli import holder, render
 from cosession.cli.line import Line
 from cosession.cli.options import Given, Verb, usage_error
+from cosession.cli.progress import Progress
 from cosession.errors import TimedOut, UnknownOutcome, Unreachable
 
 TYPE_CHECKING = False
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 POLL_S = 0.02
-#: How long to wait before saying what for.
-PATIENCE_S = 1.0
 #: How long a daemon may take to leave once it has closed its socket.
 LEAVING_S = 5.0
 
@@ -84,7 +82,7 @@ def _start(given: Given) -> dict[str, Any]:
         env["COSESSION_SOCKET"] = given.text("--socket")
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         Path(paths.stop_latch(env)).unlink()
-    starting.connected("", time.monotonic() + given.timeout_s(), spawn=True, env=env).close()
+    starting.connected(given, "", time.monotonic() + given.timeout_s(), spawn=True, env=env).close()
     return Line(given, spawn=False).ask("ping", {})
 
 
@@ -112,11 +110,9 @@ def _stop(given: Given) -> int:
         with contextlib.suppress(Unreachable, UnknownOutcome):  # it has gone meanwhile, which is what was wanted
             line.ask_once("admin.stop", "{}")
         timeout_s = given.timeout_s()
-        patience_s = min(PATIENCE_S, timeout_s)
-        ended = end.wait(patience_s)
-        if not ended and sys.stderr is not None and sys.stderr.isatty():
-            render.note("waiting for the daemon to finish what is in flight ...")
-        if not ended and not end.wait(timeout_s - patience_s):
+        with Progress(given, "waiting for the daemon to finish what is in flight"):
+            ended = end.wait(timeout_s)
+        if not ended:
             raise TimedOut(
                 f"cannot stop the daemon: pid {pid} is still there after {timeout_s:g} s; do: wait longer with "
                 f"--timeout S, or {holder.end_of(pid, '-9 ')}",
@@ -135,7 +131,9 @@ def _await_mute(given: Given, line: Line) -> int:
         return 0
     end = _End(mute.pid, line)
     try:
-        if end.wait(min(LEAVING_S, given.timeout_s())):
+        with Progress(given, "waiting for the daemon that is ending"):
+            ended = end.wait(min(LEAVING_S, given.timeout_s()))
+        if ended:
             return mute.pid
     finally:
         end.close()

@@ -52,6 +52,7 @@ class Line:
     """A connection for one command. `spawn`: start a daemon when there is none, unless the user forbids it."""
 
     def __init__(self, given: Given, *, spawn: bool = True) -> None:
+        self._given = given
         self._timeout_s = given.timeout_s()
         self._deadline = monotonic() + self._timeout_s
         self._spawns = spawn
@@ -238,7 +239,7 @@ class Line:
 
         again = self._connected_before and self._spawns
         try:
-            return starting.connected(self._named, self._deadline, spawn=self._may_spawn, again=again)
+            return starting.connected(self._given, self._named, self._deadline, spawn=self._may_spawn, again=again)
         except Unreachable as error:
             if self._spawns or "elsewhere" in error.data:
                 raise

@@ -14,7 +14,6 @@ from cosession.cli.scope import project_of_command
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Any
 
 PAGE_ENTRIES = 1_000
@@ -28,11 +27,8 @@ def run(given: Given) -> int:
     as_json, long = given.flag("--json"), given.flag("--long")
     line = Line(given)
     params = {"prefix": prefix, "project": project, "keys_only": not (as_json or long)}
-    entries: list[dict[str, Any]] = []
-    more, revision = False, 0
-    for page in _pages(line, params, limit):
-        more, revision = page["more"], page["revision"]
-        entries += page["entries"]
+    entries, last = _listed(given, line, params, limit)
+    more, revision = last["more"], last["revision"]
     if as_json:
         render.json_line({"entries": entries, "more": more, "revision": revision})
     elif long:
@@ -60,18 +56,25 @@ def run(given: Given) -> int:
     return 0
 
 
-def _pages(line: Line, params: dict[str, Any], limit: int) -> Iterator[dict[str, Any]]:
-    """The pages up to `limit` entries (0: all), each asked at the revision of the first."""
-    seen, after, at_revision = 0, "", 0
-    while True:
-        room = min(limit - seen, PAGE_ENTRIES) if limit else PAGE_ENTRIES
-        page = line.ask("range", {**params, "limit": room, "after": after, "at_revision": at_revision})
-        yield page
-        seen += len(page["entries"])
-        if not page["more"] or not page["entries"] or (limit and seen >= limit):
-            return
-        after, at_revision = page["entries"][-1]["key"], page["read_revision"]
-        line.again()
+def _listed(
+    given: Given, line: Line, params: dict[str, Any], limit: int
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Up to `limit` entries (0: all) in pages of one revision, and the last page."""
+    page = line.ask("range", {**params, "limit": min(limit or PAGE_ENTRIES, PAGE_ENTRIES)})
+    entries: list[dict[str, Any]] = page["entries"]
+    if not page["more"] or len(entries) == limit:
+        return entries, page
+    from cosession.cli.progress import Progress  # for the long lists only
+
+    with Progress(given, "reading the list") as bar:
+        while page["more"] and page["entries"] and len(entries) != limit:
+            bar.reach(len(entries))
+            line.again()
+            room = min(limit - len(entries), PAGE_ENTRIES) if limit else PAGE_ENTRIES
+            at = {"limit": room, "after": entries[-1]["key"], "at_revision": page["read_revision"]}
+            page = line.ask("range", {**params, **at})
+            entries += page["entries"]
+    return entries, page
 
 
 def _size(value: Any) -> str:

@@ -17,7 +17,7 @@ from cosession.cli import data
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from typing import Any
+    from typing import Any, TextIO
 
 WIDTH_MIN = 40
 KIB = 1024
@@ -57,9 +57,9 @@ def _escaped(char: str) -> str:
     return f"\\u{0xD800 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"
 
 
-def is_utf8() -> bool:
-    """Whether standard output takes any character."""
-    encoding = getattr(sys.stdout, "encoding", None) or "ascii"
+def is_utf8(stream: TextIO | None = None) -> bool:
+    """Whether a stream, standard output unless another is named, takes any character."""
+    encoding = getattr(stream or sys.stdout, "encoding", None) or "ascii"
     return encoding.lower().replace("-", "").replace("_", "") in {"utf8", "utf8sig"}
 
 

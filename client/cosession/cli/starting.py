@@ -7,22 +7,21 @@ person who waits when it takes long.
 from __future__ import annotations
 
 import os
-import sys
 import time
 from typing import TYPE_CHECKING
 
-from cosession.cli import render
+from cosession.cli.progress import Progress
 from cosession.reach import opening, target_of
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Mapping
 
-PATIENCE_S = 1.0
+    from cosession.cli.options import Given
 
 
 def connected(
-    named: str, deadline: float, *, spawn: bool, again: bool = False, env: Mapping[str, str] = os.environ
+    given: Given, named: str, deadline: float, *, spawn: bool, again: bool = False, env: Mapping[str, str] = os.environ
 ) -> socket.socket:
     """A connection to a daemon of ours, started if need be and allowed; raises Unreachable or NotAllowed.
 
@@ -30,14 +29,10 @@ def connected(
     was there a moment ago and may be on its way back.
     """
     steps = opening(target_of(named or None, spawn=spawn, env=env), deadline, again=again)
-    began = time.monotonic()
-    said = False
     try:
-        while True:
-            time.sleep(next(steps))
-            if not said and time.monotonic() - began > PATIENCE_S and sys.stderr is not None and sys.stderr.isatty():
-                render.note("waiting for the daemon to start ...")
-                said = True
+        with Progress(given, "waiting for the daemon to start" if spawn else "waiting for the daemon"):
+            while True:
+                time.sleep(next(steps))
     except StopIteration as stop:
         found: socket.socket = stop.value
         return found

@@ -21,7 +21,7 @@ def run(given: Given) -> int:
         raise usage_error(given.verb, "it uses a daemon of its own, never the one at --socket")
     from cosession.cli.demo import acts
 
-    return acts.play(as_json=given.flag("--json"))
+    return acts.play(given)
 
 
 DEMO = Verb(

@@ -6,6 +6,7 @@ delivered, what the store holds), never by asking one side twice.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -17,6 +18,8 @@ from cosession.cli.demo.crew import Crew, Member
 from cosession.cli.demo.home import private_home
 from cosession.cli.demo.stage import Stage
 from cosession.cli.demo.watching import Watching, missing
+from cosession.cli.options import Given
+from cosession.cli.progress import Progress
 from cosession.errors import TimedOut
 from cosession.model import GLOBAL
 
@@ -29,23 +32,21 @@ WAIT_S = 40.0
 POLL_S = 0.01
 
 
-def play(*, as_json: bool) -> int:
+def play(given: Given) -> int:
     """All acts; the exit code."""
-    stage = Stage(silent=as_json)
-    with private_home() as home:
+    stage = Stage(silent=given.flag("--json"))
+    with private_home() as home, contextlib.ExitStack() as stack:
         stage.tell("AI sessions that work at once on one machine need one shared memory and one referee.")
         stage.tell(f"Here are three, with a daemon of their own in {home}.")
-        with sync.connect(project=PROJECT, timeout_s=WAIT_S) as client:
-            watching = Watching(PROJECT, stage.change)
-            try:
-                with Crew(NAMES) as crew:
-                    for member in crew.members:
-                        stage.introduce(member.id, member.name)
-                    _update_together(stage, client, watching, crew.members)
-                    _kill_session(stage, client, crew.members[-1])
-                    _kill_daemon(stage, client, watching, crew.members[:-1])
-            finally:
-                watching.close()
+        with Progress(given, "starting a daemon and three sessions"):
+            client = stack.enter_context(sync.connect(project=PROJECT, timeout_s=WAIT_S))
+            watching = stack.enter_context(contextlib.closing(Watching(PROJECT, stage.change)))
+            crew = stack.enter_context(Crew(NAMES)).members
+        for member in crew:
+            stage.introduce(member.id, member.name)
+        _update_together(stage, client, watching, crew)
+        _kill_session(stage, client, crew[-1])
+        _kill_daemon(stage, client, watching, crew[:-1])
     return stage.finish()
 
 
