@@ -25,6 +25,7 @@ from cosessiond.store.apply import Evaluated, evaluate
 from cosessiond.store.engine import Applied, Batch, Committed, EntryCompare, VersionRow
 from cosessiond.store.expiry import Expiry
 from cosessiond.store.revisions import Store
+from cosessiond.store.wal import Wal
 from cosessiond.store.watch import Watcher, WatchHub
 
 #: How long a group that was acknowledged too early stays unwritten.
@@ -61,7 +62,7 @@ def acknowledge_before_commit() -> None:
 def drop_tail() -> None:
     """P14: at every start one bit in the second half of the WAL is flipped, and SQLite silently drops all behind it."""
     wal = Path(paths.state_directory()) / "store.db-wal"
-    size = wal.stat().st_size if wal.exists() else 0
+    size = Wal(wal).bytes()
     if size > WAL_HEADER_BYTES:
         with wal.open("r+b") as file:
             file.seek(size // 2)

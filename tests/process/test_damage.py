@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from msgspec import msgpack
 
+from cosessiond.store.wal import Wal
 from process.starting import EXIT_IO, LOCK, poured, refusal, served_or_refused, serves, tree
 from rawclient import Ended, Pack, Peer
 
@@ -214,7 +215,7 @@ def killed_with_a_log(home: Path) -> tuple[Path, str, int]:
     shutil.copy(store(home), copy)
     shutil.copy(wal, f"{copy}-wal")
     with closing(sqlite3.connect(copy)) as db:
-        epoch, revision = db.execute("SELECT epoch, revision FROM meta").fetchone()
+        epoch, revision = db.execute("SELECT epoch, (SELECT max(revision) FROM log) FROM meta").fetchone()
     for leftover in home.glob("copy.db*"):
         leftover.unlink()
     assert revision == 20
@@ -231,7 +232,7 @@ def test_a_log_that_was_removed_is_noticed(home: Path) -> None:
 def test_a_log_that_was_cut_is_noticed(home: Path) -> None:
     wal, epoch, revision = killed_with_a_log(home)
     with wal.open("r+b") as file:
-        file.truncate(wal.stat().st_size * 3 // 4)
+        file.truncate(Wal(wal).bytes() * 3 // 4)
     lost_tail(home, epoch, revision)
 
 
@@ -239,7 +240,7 @@ def test_one_bit_of_the_log_is_noticed(home: Path) -> None:
     """SQLite drops the rest of a log from the first frame whose checksum fails, and says nothing."""
     wal, epoch, revision = killed_with_a_log(home)
     data = bytearray(wal.read_bytes())
-    data[len(data) // 2] ^= 1
+    data[Wal(wal).bytes() // 2] ^= 1
     wal.write_bytes(data)
     lost_tail(home, epoch, revision)
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from cosessiond.store.wal import Wal
 from harness import Daemon
 from process.starting import EXIT_IO
 from rawclient import Answer, Pack
@@ -32,10 +33,10 @@ Breaking = Callable[[Daemon], contextlib.AbstractContextManager[None]]
 
 @contextlib.contextmanager
 def failing_writes(daemon: Daemon) -> Iterator[None]:
-    """From now on no file of the daemon grows by more than a little: a write beyond that fails (EFBIG)."""
+    """From now on the daemon can write to no file far behind what its log holds now: beyond that it fails (EFBIG)."""
     if not hasattr(resource, "prlimit"):
         pytest.skip("the limits of another process can be set on Linux only")
-    size = Path(f"{daemon.database}-wal").stat().st_size + ROOM_BYTES
+    size = Wal(Path(f"{daemon.database}-wal")).bytes() + ROOM_BYTES
     resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, (size, size))
     yield
 

@@ -5,6 +5,9 @@ Rule: what a test says about one engine it can say about all of them; the differ
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -31,7 +34,8 @@ from cosessiond.store.engine import (
 from cosessiond.store.memory import MemoryEngine
 from cosessiond.store.sqlite import SqliteEngine
 
-NAMES = ("memory", "sqlite")
+#: "settled" is the SQLite engine that never leaves its tables behind the log.
+NAMES = ("memory", "sqlite", "settled")
 EPOCH = "epoch-1"
 DEFAULT_WINDOW = Window()
 UNBOUNDED = 1 << 40
@@ -52,15 +56,30 @@ class Place:
         if self.name == "memory":
             self._engine = MemoryEngine(EPOCH, window)
         else:
-            self._engine = SqliteEngine.open(self.directory, window=window, new_epoch=lambda: EPOCH)
+            self._engine = self._kind.open(self.directory, window=window, new_epoch=lambda: EPOCH)
         return self._engine
+
+    @property
+    def _kind(self) -> type[SqliteEngine]:
+        return Settled if self.name == "settled" else SqliteEngine
 
     def reopen(self) -> Engine:
         """The same store after a close. A store in memory has no file to be opened again: it stays as it is."""
         assert self._engine is not None
         self._engine.close()
         if self.name != "memory":
-            self._engine = SqliteEngine.open(self.directory, window=self._window, new_epoch=_another_epoch)
+            self._engine = self._kind.open(self.directory, window=self._window, new_epoch=_another_epoch)
+        return self._engine
+
+    def crash(self) -> Engine:
+        """The same store as a SIGKILL leaves it: opened from a copy of its files, without a close before."""
+        assert isinstance(self._engine, SqliteEngine)
+        copy = Path(tempfile.mkdtemp(dir=self.directory))
+        for file in self.directory.glob("store.db*"):
+            shutil.copy(file, copy)
+        self.close()
+        self.directory = copy
+        self._engine = self._kind.open(copy, window=self._window, new_epoch=_another_epoch, was_used=True)
         return self._engine
 
     def close(self) -> None:
@@ -68,6 +87,17 @@ class Place:
         if self._engine is not None:
             self._engine.close()
             self._engine = None
+
+
+class Settled(SqliteEngine):
+    """Writes what follows from each group at once."""
+
+    def apply(self, batches: Sequence[Batch]) -> list[Outcome]:
+        """See `Engine`."""
+        outcomes = super().apply(batches)
+        while self.unsettled_rows:
+            assert self.settle(1)
+        return outcomes
 
 
 def _another_epoch() -> str:

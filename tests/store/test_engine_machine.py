@@ -24,7 +24,8 @@ from hypothesis.stateful import (
 )
 from msgspec.structs import replace
 
-from cosessiond.store.engine import Batch, Engine, EntryId, Window
+from cosessiond.store.behind import Behind, Step
+from cosessiond.store.engine import Batch, Engine, Entry, EntryId, StoreBroken, Window
 from cosessiond.store.memory import MemoryEngine
 from store import generated
 from store.comparing import answers, apply_both, ids_of, unequal
@@ -73,6 +74,19 @@ class EngineMachine(RuleBasedStateMachine):
     @rule()
     def reopen(self) -> None:
         self.engine = self.place.reopen()
+
+    @rule(rows_max=st.sampled_from([0, 1, 10]))
+    def crash(self, rows_max: int) -> None:
+        """What is behind the log is derived from it again, also when a part was written just before."""
+        if rows_max:
+            assert self.engine.settle(rows_max)
+        self.engine = self.place.crash()
+
+    @rule(rows_max=st.sampled_from([1, 10, 100]))
+    def settle_a_slice(self, rows_max: int) -> None:
+        before = self.engine.unsettled_rows
+        assert self.engine.settle(rows_max)
+        assert self.engine.unsettled_rows < before or not before
 
     @rule(rows_max=st.sampled_from([1, 2, 100]))
     def trim_a_slice(self, rows_max: int) -> None:
@@ -135,6 +149,9 @@ TestEngineMachine.settings = settings(_PATIENT, max_examples=100, stateful_step_
 class _FaultyPlace(Place):
     """A store in memory with a seeded fault."""
 
+    def crash(self) -> Engine:
+        return self.reopen()
+
     def open(self, window: Window = generated.SMALL_WINDOW) -> Engine:
         self._engine = with_fault(self.name, EPOCH, window)
         return self._engine
@@ -142,6 +159,47 @@ class _FaultyPlace(Place):
     def reopen(self) -> Engine:
         assert self._engine is not None
         return self._engine
+
+
+def _blind(_: Behind, *__: object) -> dict[str, Entry | None]:
+    return {}
+
+
+def _forgetful(_: Behind, __: str) -> None:
+    return None
+
+
+def _one_ahead(behind: Behind, rows_max: int) -> list[Step]:
+    """The position of the next batch is recorded with the rows of those before it."""
+    steps = list(behind._steps)[: max(1, rows_max // 3)]
+    return [*steps[:-1], steps[-1]._replace(meta=behind._steps[-1].meta)]
+
+
+def _lax(behind: Behind, steps: list[Step]) -> None:
+    for step in steps:
+        behind._steps.popleft()
+        behind.rows -= step.rows
+
+
+_BEHIND = {
+    "a read of the past does not see what is behind": ("standing", _blind),
+    "a history ends where the table does": ("history", lambda _, __: []),
+    "a request that is behind is not known": ("kept", _forgetful),
+    "the position is recorded ahead of the rows": ("first", _one_ahead),
+}
+
+
+@pytest.mark.parametrize("name", _BEHIND)
+def test_the_machine_finds_a_fault_in_what_is_written_behind(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    attribute, fault = _BEHIND[name]
+    monkeypatch.setattr(Behind, attribute, fault)
+    if attribute == "first":
+        monkeypatch.setattr(Behind, "written", _lax)
+    settled = settings(
+        _PATIENT, max_examples=200, stateful_step_count=15, derandomize=True, database=None, phases=[Phase.generate]
+    )
+    with pytest.raises((AssertionError, StoreBroken)):
+        run_state_machine_as_test(EngineMachine, settings=settled)
 
 
 # One of each kind; the rest are tried on the driver that the machine shares with the replay.

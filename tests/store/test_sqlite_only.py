@@ -11,11 +11,20 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from cosessiond.store import reads
-from cosessiond.store.engine import Committed, Conflicted, Entry, EntryId, RangeCompare, StoreBroken, Window, Write
+from cosessiond.store.engine import (
+    Committed,
+    Conflicted,
+    Engine,
+    Entry,
+    EntryId,
+    RangeCompare,
+    StoreBroken,
+    Window,
+    Write,
+)
 from cosessiond.store.live import Live
 from cosessiond.store.sqlite import SqliteEngine
-from store.engines import EPOCH, batch, commit, delete, expect, id_of, merge, one, put, value_now
+from store.engines import EPOCH, Place, batch, commit, delete, expect, id_of, merge, one, put, value_now
 
 
 def opened(directory: Path, *, was_used: bool = False) -> SqliteEngine:
@@ -66,35 +75,79 @@ def test_a_start_writes_and_syncs_anew_what_it_recovered(tmp_path: Path) -> None
     again.close()
 
 
-@pytest.mark.parametrize("applied", [0, 3, 6])
-def test_a_start_brings_the_tables_up_to_the_log(tmp_path: Path, applied: int) -> None:
-    """As a format that writes them behind the log will leave them: everything is as if they had never been behind."""
-    engine = opened(tmp_path)
+@pytest.mark.parametrize("settled", [0, 3, 6])
+def test_a_start_brings_the_tables_up_to_the_log(tmp_path: Path, settled: int) -> None:
+    """After a SIGKILL everything is as if the tables had never been behind."""
+    place = Place("sqlite", tmp_path)
+    engine = place.open()
     writes: list[Write] = [put("a"), put("b", {"x": 1}, ttl_ms=5, owner="s"), merge("b", {"y": 2}), delete("a")]
     for number, write in enumerate([*writes, put("a", "again"), put("c")]):
         commit(engine, write, session="s1", request=f"r{number}")
+    for _ in range(settled):
+        assert engine.settle(1)
 
-    def everything(engine: SqliteEngine) -> list[object]:
+    def everything(engine: Engine) -> list[object]:
         ids = [id_of(key) for key in "abc"]
         past = [engine.entry_at(id, revision) for id in ids for revision in range(1, 7)]
         return [list(engine.entries()), engine.position(), [engine.history(id, 50, 0) for id in ids], past]
 
     expected = everything(engine)
-    engine.close()
-    with closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as db:
-        meta = reads.read_meta(db)
-        meta.applied_revision = applied
-        reads.write_meta(db, meta)
-        db.execute("DELETE FROM versions WHERE mod_revision > ?", (applied,))
-        db.execute("DELETE FROM requests WHERE revision > ?", (applied,))
-        if not applied:
-            db.execute("DELETE FROM entries")
-    again = opened(tmp_path)
+    again = place.crash()
+    assert again.unsettled_rows == 0
     assert everything(again) == expected
     repeated = one(again, batch(put("c"), session="s1", request="r5"))
     assert isinstance(repeated, Committed)
     assert (repeated.repeated, repeated.revision) == (True, 6)
-    again.close()
+    place.close()
+    assert recorded(place.directory, "applied_revision") == 6
+
+
+def test_the_tables_follow_the_log_in_slices(tmp_path: Path) -> None:
+    engine = opened(tmp_path)
+    for number in range(10):
+        commit(engine, put(f"k{number}"), request=f"r{number}")
+    behind = engine.unsettled_rows
+    assert engine.settle(behind // 2)
+    assert 0 < engine.unsettled_rows < behind
+    assert engine.settle(behind)
+    assert engine.unsettled_rows == 0
+    engine.close()
+
+
+def test_a_full_disk_keeps_what_is_behind_and_shows_it_all_the_same(tmp_path: Path) -> None:
+    """Reads of the past go on; when there is room again nothing is missing."""
+    engine = opened(tmp_path)
+    for number in range(100):
+        commit(engine, put("a", "x" * 1_000 + str(number)))
+    (pages,) = engine._db.execute("PRAGMA page_count").fetchone()
+    engine._db.execute(f"PRAGMA max_page_count = {pages}")
+    assert not engine.settle(1_000)
+    assert len(engine.history(id_of("a"), 50, 0)) == 50
+    past = engine.entry_at(id_of("a"), 42)
+    assert past is not None
+    assert past.mod_revision == 42
+    assert engine.trim(1_000) == 0
+    engine._db.execute("PRAGMA max_page_count = 1000000")
+    assert engine.settle(1_000)
+    assert engine.entry_at(id_of("a"), 42) == past
+    engine.close()
+
+
+def test_the_log_of_sqlite_is_overwritten_and_not_grown(tmp_path: Path) -> None:
+    engine = opened(tmp_path)
+    wal = tmp_path / "store.db-wal"
+    for number in range(50):
+        commit(engine, put("a", "x" * 1_000 + str(number)))
+    full = engine.unmoved_bytes
+    size = wal.stat().st_size
+    assert full > 50 * 1_000
+    engine.move()
+    assert engine.unmoved_bytes == 0
+    assert wal.stat().st_size == size
+    commit(engine, put("a"))
+    assert 0 < engine.unmoved_bytes < full
+    assert wal.stat().st_size == size
+    engine.close()
 
 
 def test_a_used_directory_without_a_position_is_no_new_store(tmp_path: Path) -> None:

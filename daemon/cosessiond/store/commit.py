@@ -1,9 +1,10 @@
 """Group commit: the one thread that owns the engine, and what it alternates between.
 
 One commit group (at most 256 batches or 4 MiB, whatever is queued, no timer), then at most one slice of other work: a
-paged read, or upkeep (a checkpoint, some trimming). Upkeep waits for a moment without writes until it is overdue, and
-then takes turns with the reads; so nothing starves, and neither the WAL nor the log outgrows its bound. Outcomes leave
-the thread only after the engine's `apply` has returned, which is after its sync.
+paged read, or upkeep (writing what follows from the log, a checkpoint, some trimming; what is most overdue). Upkeep
+waits for a moment without writes until it is overdue, and then takes turns with the reads; so nothing starves, and
+neither the WAL nor the log outgrows its bound. Outcomes leave the thread only after the engine's `apply` has returned,
+which is after its sync.
 
 Rule: the thread touches the engine and nothing else; everything else is told through `deliver`, on the loop, in the
 order in which it happened here.
@@ -27,6 +28,9 @@ Done = Callable[[Outcome], None]
 #: Committed batches after which trimming is looked at, and rows dropped in one slice of it.
 UPKEEP_EVERY: Final = 256
 TRIM_ROWS: Final = 256
+#: Rows behind the log after which they are written, and rows written in one slice; with this many, writers wait.
+SETTLE_ROWS: Final = 256
+BEHIND_ROWS_MAX: Final = 2_048
 #: WAL bytes after which it is checkpointed; recovery after kill -9 reads at most about twice this.
 CHECKPOINT_BYTES: Final = 8 * 1024 * 1024
 #: Upkeep that is this many times due no longer waits for writers to pause.
@@ -94,6 +98,7 @@ class Worker:
         self._reads: deque[ReadJob] = deque()
         self._since_upkeep = 0  # batches
         self._unmovable_bytes = 0  # what the last checkpoint left, as the disk was full
+        self._unsettled_rows = 0  # the same of the last settling
         self._trimming = True
         self._tended = False
         self.failed = False
@@ -117,7 +122,15 @@ class Worker:
 
     def _upkeep_owed(self, batches: int, times: int) -> bool:
         unmoved = self._engine.unmoved_bytes - self._unmovable_bytes
-        return self._since_upkeep >= batches * UPKEEP_EVERY or unmoved >= times * CHECKPOINT_BYTES
+        return (
+            self._since_upkeep >= batches * UPKEEP_EVERY
+            or unmoved >= times * CHECKPOINT_BYTES
+            or self._rows_behind >= times * SETTLE_ROWS
+        )
+
+    @property
+    def _rows_behind(self) -> int:
+        return self._engine.unsettled_rows - self._unsettled_rows
 
     @property
     def _upkeep_due(self) -> bool:
@@ -150,6 +163,12 @@ class Worker:
         outcomes = self._engine.apply([ticket.batch for ticket in group])
         self._since_upkeep += len(group)
         self._deliver(self._subscriber.publish, group, outcomes)
+        while self._rows_behind >= BEHIND_ROWS_MAX:
+            self._settle()
+
+    def _settle(self) -> None:
+        settled = self._engine.settle(SETTLE_ROWS)
+        self._unsettled_rows = 0 if settled else self._engine.unsettled_rows
 
     def _read(self, job: ReadJob) -> None:
         try:
@@ -164,19 +183,23 @@ class Worker:
 
     def _upkeep(self) -> None:
         engine = self._engine
-        if engine.unmoved_bytes - self._unmovable_bytes >= CHECKPOINT_BYTES:
+        behind = self._rows_behind / SETTLE_ROWS
+        unmoved = (engine.unmoved_bytes - self._unmovable_bytes) / CHECKPOINT_BYTES
+        if unmoved >= 1 and unmoved >= behind:
             engine.move()
             self._unmovable_bytes = engine.unmoved_bytes
-            position = engine.position()
+        elif behind >= 1 and behind >= self._since_upkeep / UPKEEP_EVERY:
+            self._settle()
         else:
-            before = engine.position()
-            self._trimming = engine.trim(TRIM_ROWS) > 0
-            position = engine.position()
-            dropped = (
-                position.compact_revision - before.compact_revision
-            )  # few when batches are wide: then it stays due
-            self._since_upkeep = max(0, self._since_upkeep - dropped) if self._trimming else 0
-        self._deliver(self._subscriber.tended, position, engine.stored_bytes)
+            self._trim()
+        self._deliver(self._subscriber.tended, engine.position(), engine.stored_bytes)
+
+    def _trim(self) -> None:
+        before = self._engine.position()
+        self._trimming = self._engine.trim(TRIM_ROWS) > 0
+        # Few when batches are wide: then it stays due.
+        dropped = self._engine.position().compact_revision - before.compact_revision
+        self._since_upkeep = max(0, self._since_upkeep - dropped) if self._trimming else 0
 
 
 class CommitThread:

@@ -285,6 +285,20 @@ class Engine(Protocol):
         ...
 
     @property
+    def unsettled_rows(self) -> int:
+        """About how many rows follow from what is committed and are not written yet, until `settle`; cheap. Nothing
+        shows it but the time that the next start takes.
+        """
+        ...
+
+    def settle(self, rows_max: int) -> bool:
+        """Write what follows from the oldest batches, about `rows_max` rows of it; False when the disk is full.
+
+        Raises StoreBroken.
+        """
+        ...
+
+    @property
     def unmoved_bytes(self) -> int:
         """Bytes committed that the next start would have to read again, until `move`; cheap."""
         ...

@@ -297,6 +297,15 @@ class MemoryEngine:
         return 0
 
     @property
+    def unsettled_rows(self) -> int:
+        """See `Engine.unsettled_rows`. Nothing is derived here."""
+        return 0
+
+    def settle(self, rows_max: int) -> bool:  # noqa: ARG002 - of the protocol
+        """See `Engine.settle`."""
+        return True
+
+    @property
     def unmoved_bytes(self) -> int:
         """See `Engine.unmoved_bytes`. What is in memory is in its place."""
         return 0

@@ -55,7 +55,7 @@ _VERSIONS_OF: Final = (
 )
 _VERSION_AT: Final = _VERSIONS_OF + " AND mod_revision <= ? ORDER BY mod_revision DESC LIMIT 1"
 _VERSION_OF: Final = _VERSIONS_OF + " AND mod_revision = ?"
-_NEWEST_BATCHES: Final = "SELECT revision, length(body) FROM log ORDER BY revision DESC LIMIT ?"
+_NEWEST_BATCHES: Final = "SELECT revision, length(body) FROM log WHERE revision <= ? ORDER BY revision DESC LIMIT ?"
 _REQUEST: Final = "SELECT revision, request_id, request_hash, time_ms, body, hash FROM requests WHERE request_id = ?"
 _REQUESTS_AFTER: Final = "SELECT revision, time_ms FROM requests WHERE revision > ? ORDER BY revision LIMIT ?"
 _NEWER_THAN: Final = (
@@ -139,9 +139,7 @@ def requests_after(db: sqlite3.Connection, revision: int, rows_max: int) -> list
 
 
 def changes(db: sqlite3.Connection, after: int, rows_max: int, bytes_max: int) -> list[Committed]:
-    """Batches above `after`, each checked against the chain; see `Engine.changes`."""
-    if after >= read_meta(db).revision:
-        return []
+    """Batches above `after`, of which there are some, each checked against the chain; see `Engine.changes`."""
     previous = _chain_at(db, after)
     found: list[Committed] = []
     size = 0
@@ -159,10 +157,26 @@ def changes(db: sqlite3.Connection, after: int, rows_max: int, bytes_max: int) -
     return found
 
 
+def log_after(
+    db: sqlite3.Connection, after: int, head: bytes, rows_max: int
+) -> Iterator[tuple[Committed, bytes, bytes]]:
+    """The next batches above `after`, where the chain stood at `head`: outcome, chain hash, body; each checked."""
+    for expected, (revision, body, digest) in enumerate(
+        db.execute(
+            "SELECT revision, body, hash FROM log WHERE revision > ? ORDER BY revision LIMIT ?", (after, rows_max)
+        ),
+        start=after + 1,
+    ):
+        outcome = decode_body(revision, body)
+        _check_link(head, outcome, digest, expected)
+        head = digest
+        yield outcome, digest, body
+
+
 def verify_chain(db: sqlite3.Connection, meta: Meta, *, batches_max: int, bytes_max: int) -> None:
     """Recompute the chain over the newest batches up to the recorded head, as many as fit; raises StoreBroken."""
     after, size = meta.revision, 0
-    for revision, body_bytes in db.execute(_NEWEST_BATCHES, (batches_max,)):
+    for revision, body_bytes in db.execute(_NEWEST_BATCHES, (meta.revision, batches_max)):
         size += body_bytes
         if size > bytes_max and after < meta.revision:
             break
@@ -171,7 +185,8 @@ def verify_chain(db: sqlite3.Connection, meta: Meta, *, batches_max: int, bytes_
     previous = _chain_at(db, after)
     expected = after + 1
     for revision, body, digest in db.execute(
-        "SELECT revision, body, hash FROM log WHERE revision > ? ORDER BY revision", (after,)
+        "SELECT revision, body, hash FROM log WHERE revision > ? AND revision <= ? ORDER BY revision",
+        (after, meta.revision),
     ):
         _check_link(previous, decode_body(revision, body), digest, expected)
         previous = digest

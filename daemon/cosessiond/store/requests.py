@@ -21,15 +21,20 @@ FORGOTTEN_PER_COMMIT: Final = 2
 #: Oldest ids read ahead at a time.
 _AHEAD: Final = 256
 
+#: The revision of a kept id, and the time of its batch in milliseconds.
+Kept = tuple[int, int]
+
 
 class RequestIds:
-    """The oldest kept ids, read ahead from the table; and those of the group that is being written."""
+    """The oldest kept ids, read ahead from the table; those behind it; and those of the group that is being written."""
 
     def __init__(self, db: sqlite3.Connection, window: Window) -> None:
         self._db = db
         self._window = window
-        self._oldest: deque[tuple[int, int]] = deque()  # (revision, time_ms), in the table
-        self._fresh: deque[tuple[int, int]] = deque()  # the same, of this group
+        self._oldest: deque[Kept] = deque()  # in the table
+        self._behind: deque[Kept] = deque()  # in the log, not in the table
+        self._fresh: deque[Kept] = deque()  # of this group
+        self._forgotten: list[tuple[deque[Kept], Kept]] = []  # by this group
 
     def committed(self, meta: reads.Meta, revision: int, time_ms: int, *, with_id: bool) -> None:
         """A batch of the group has changed something: keep its id, if it has one, and forget what is over."""
@@ -43,7 +48,7 @@ class RequestIds:
             oldest, kept_ms = source[0]
             if not self._is_over(meta.request_count, time_ms - kept_ms):
                 return
-            source.popleft()
+            self._forgotten.append((source, source.popleft()))
             meta.request_count -= 1
             meta.forgotten_revision = oldest
 
@@ -52,16 +57,25 @@ class RequestIds:
         window = self._window
         return kept > window.request_ids or (age_ms > window.request_id_ms and kept > window.request_ids_min)
 
-    def written(self) -> None:
-        """The group is in the table."""
+    def logged(self) -> None:
+        """The group is in the log."""
+        self._behind.extend(self._fresh)
         self._fresh.clear()
+        self._forgotten.clear()
+
+    def written(self, revision: int) -> None:
+        """The ids of all batches up to `revision` are in the table."""
+        while self._behind and self._behind[0][0] <= revision:
+            self._behind.popleft()
 
     def rolled_back(self) -> None:
         """The group never was."""
+        for source, kept in reversed(self._forgotten):
+            source.appendleft(kept)
+        self._forgotten.clear()
         self._fresh.clear()
-        self._oldest.clear()
 
-    def _front(self, meta: reads.Meta) -> deque[tuple[int, int]]:
-        if not self._oldest and meta.request_count > len(self._fresh):
+    def _front(self, meta: reads.Meta) -> deque[Kept]:
+        if not self._oldest and meta.request_count > len(self._behind) + len(self._fresh):
             self._oldest.extend(reads.requests_after(self._db, meta.forgotten_revision, _AHEAD))
-        return self._oldest or self._fresh
+        return self._oldest or self._behind or self._fresh

@@ -162,15 +162,28 @@ def _migrate(db: sqlite3.Connection, path: Path) -> None:
 
 
 def checkpoint(db: sqlite3.Connection) -> None:
-    """Move the WAL into the database and begin it anew; raises StoreBroken when SQLite could not do all of it."""
+    """Move the WAL into the database and empty its file; raises StoreBroken when SQLite could not do all of it."""
+    _checkpoint(db, "TRUNCATE")
+
+
+def checkpoint_in_place(db: sqlite3.Connection) -> bool:
+    """Move the WAL into the database; the next commit writes it from its start again, in the room it has already.
+
+    False when the disk was full, and it stays as it is. Raises StoreBroken.
+    """
+    return _checkpoint(db, "RESTART")
+
+
+def _checkpoint(db: sqlite3.Connection, mode: str) -> bool:
     try:
-        busy, pages, moved = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        busy, pages, moved = db.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
     except sqlite3.Error as error:
-        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL:
-            return  # the WAL stays as it is and holds everything; the next commit or checkpoint says disk_full again
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
+            return False  # the WAL holds everything; the next commit or checkpoint says disk_full again
         raise StoreBroken(f"cannot checkpoint: {error}") from error
     if busy or pages != moved:
         raise StoreBroken(f"cannot checkpoint: {moved} of {pages} pages moved (busy {busy})")
+    return True
 
 
 def _refuse_newer(path: Path, schema: int) -> None:

@@ -1,25 +1,27 @@
 """The SQLite engine: batches made durable in groups, one transaction and one sync each.
 
-The log row is the commit record; `entries`, `versions` and `requests` are derived from it and written in the same
-transaction today (`meta.applied_revision` allows writing them behind). The live entries are also held in memory, as
-the engine is the only one that ever has the file open: compares never wait for a read.
+The log row is the commit record, and all that a commit writes. `entries`, `versions`, `requests` and the recorded
+position are derived from it and written behind, in slices (`store.behind`); a start derives what is missing. The live
+entries are also held in memory, as the engine is the only one that ever has the file open: compares never wait for a
+read.
 
-Rule: this module and its neighbours `schema`, `reads`, `writes`, `trimming` alone speak SQL, and every
+Rule: this module and its neighbours `schema`, `reads`, `writes`, `behind`, `trimming` alone speak SQL, and every
 SQLite error leaves them as StoreBroken, or as Refused(disk_full) when it is certain that nothing was written.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from msgspec import DecodeError
 
 from cosession.errors import ConfigError
-from cosessiond.store import reads, schema, trimming
+from cosessiond.store import behind, reads, schema, trimming, wal
 from cosessiond.store.apply import Evaluated, evaluate
 from cosessiond.store.engine import (
     Batch,
@@ -38,11 +40,17 @@ from cosessiond.store.engine import (
 from cosessiond.store.hash import ZERO_CHAIN, ZERO_STATE, chain_hash
 from cosessiond.store.live import Live
 from cosessiond.store.requests import RequestIds
-from cosessiond.store.writes import Group, entry_of
+from cosessiond.store.writes import Group, entry_of, log_body
 
 #: Newest batches whose chain is recomputed at every start: so many, or as many as have so many bytes.
 VERIFY_BATCHES: Final = 1_000
 VERIFY_BYTES: Final = 4 * 1024 * 1024
+#: What is laid out of the WAL at a start: about what it holds when it is checkpointed.
+WAL_BYTES: Final = 8 * 1024 * 1024
+#: Batches that a start derives from the log at a time.
+REPLAY_BATCHES: Final = 256
+#: Rows that may be behind while the disk has no room for them; above that, nothing more is committed.
+BEHIND_ROWS_MAX: Final = 65_536
 
 T = TypeVar("T")
 
@@ -54,9 +62,10 @@ class SqliteEngine:
 
     def __init__(self, db: sqlite3.Connection, path: Path, window: Window) -> None:
         self._db = db
-        self._wal = f"{path}-wal"
+        self._wal = wal.Wal(Path(f"{path}-wal"))
         self._window = window
         self._live = Live()
+        self._behind = behind.Behind()
         self._meta = reads.read_meta(db)
         self._requests = RequestIds(db, window)
 
@@ -80,6 +89,7 @@ class SqliteEngine:
             # What was recovered may be in the page cache only, if a sync has failed before: it is written and synced
             # anew before anyone is told of it.
             schema.checkpoint(db)
+            wal.lay_out(Path(f"{path}-wal"), WAL_BYTES)
         except (sqlite3.Error, DecodeError) as error:
             schema.abandon(db, path)
             raise StoreBroken(f"cannot read {path}: {error}") from error
@@ -106,19 +116,28 @@ class SqliteEngine:
         outcomes: list[Outcome] = []
         try:
             outcomes += [self._apply_one(batch, group, meta) for batch in batches]
-            if group.log:
-                self._write(group, meta)
+            if group.steps:
+                if self._behind.rows > BEHIND_ROWS_MAX:
+                    raise _full()
+                self._write(group)
         except DecodeError as error:
             raise StoreBroken(f"cannot trust the store: a kept request does not decode: {error}") from error
         except sqlite3.Error as error:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_FULL:
                 raise StoreBroken(f"cannot commit: {error}") from error
+            self._requests.rolled_back()
             self._roll_back()
             return self._refuse_full(batches, outcomes)
-        self._meta = meta  # also when nothing changed: the next group that writes records the position
-        self._requests.written()
-        self._live.adopt(group.entries)
+        self._adopt(group, meta)
         return outcomes
+
+    def _adopt(self, group: Group, meta: reads.Meta) -> None:
+        """A group is in the log."""
+        self._meta = meta
+        self._requests.logged()
+        self._live.adopt(group.entries)
+        for step in group.steps:
+            self._behind.add(step)
 
     def _refuse_full(self, batches: Sequence[Batch], outcomes: list[Outcome]) -> list[Outcome]:
         """Nothing of the group was written. What had been committed before it is still so answered."""
@@ -149,17 +168,30 @@ class SqliteEngine:
         if not isinstance(found, Evaluated):
             return found
         outcome = found.outcome
-        meta.revision = meta.applied_revision = outcome.revision
-        meta.chain_hash = chain_hash(
-            meta.chain_hash, outcome.revision, outcome.time_ms, outcome.origin, outcome.changes
-        )
-        group.add(outcome, found.entries, meta)
-        self._requests.committed(meta, outcome.revision, outcome.time_ms, with_id=bool(request_id))
+        head = chain_hash(meta.chain_hash, outcome.revision, outcome.time_ms, outcome.origin, outcome.changes)
+        self._take(outcome, found.entries, meta, group, head=head, body=log_body(outcome))
         return outcome
+
+    def _take(
+        self,
+        outcome: Committed,
+        entries: list[tuple[EntryId, Entry | None]],
+        meta: reads.Meta,
+        group: Group,
+        *,
+        head: bytes,
+        body: bytes,
+    ) -> None:
+        """A batch that changed something becomes part of the group; `meta` moves on to it."""
+        meta.revision = meta.applied_revision = outcome.revision
+        meta.chain_hash = head
+        with_id = bool(outcome.origin.request_id)
+        self._requests.committed(meta, outcome.revision, outcome.time_ms, with_id=with_id)
+        group.add(outcome, entries, meta, body)
 
     def _kept(self, request_id: str, group: Group, meta: reads.Meta) -> Committed | None:
         """The outcome kept under a request id, as `repeated`."""
-        own = group.committed.get(request_id)
+        own = group.requests.get(request_id) or self._behind.kept(request_id)
         if own is not None:
             if own.revision <= meta.forgotten_revision:
                 return None
@@ -174,26 +206,24 @@ class SqliteEngine:
                 change,
                 revision,
                 versions=self._window.versions,
-                unwritten=group.versions_of(change.id),
+                unwritten=group.versions_of(change.id) + self._behind.versions_of(change.id),
                 compact_revision=self._meta.compact_revision,
             )
             for change in outcome.changes
         )
         return Committed(revision, outcome.succeeded, outcome.time_ms, outcome.origin, changes, True)
 
-    def _write(self, group: Group, meta: reads.Meta) -> None:
-        db = self._db
-        if not db.in_transaction:
-            db.execute("BEGIN IMMEDIATE")
-        group.write_log(db)
-        if meta.forgotten_revision != self._meta.forgotten_revision:
-            db.execute("DELETE FROM requests WHERE revision <= ?", (meta.forgotten_revision,))
-        group.write_derived(db)
-        reads.write_meta(db, meta)
-        db.execute("COMMIT")
+    def _write(self, group: Group) -> None:
+        with self._transaction():
+            group.write(self._db)
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        yield  # not in a try: whoever catches the error decides between rolling back and stopping
+        self._db.execute("COMMIT")
 
     def _roll_back(self) -> None:
-        self._requests.rolled_back()
         try:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
@@ -206,23 +236,46 @@ class SqliteEngine:
         """See `Engine`."""
         if after + 1 < self._meta.compact_revision:
             raise BelowWindow(self._meta.compact_revision)
+        if after >= self._meta.revision:
+            return []
         return self._guard(reads.changes, after, rows_max, bytes_max)
 
     def entry_at(self, id: EntryId, revision: int) -> Entry | None:
         """See `Engine`."""
-        if revision < self._meta.compact_revision:
-            raise BelowWindow(self._meta.compact_revision)
-        return self._guard(reads.entry_at, id, revision)
+        self._check_window(revision)
+        newest = self._behind.standing(id[0], id[1], id[2], revision)
+        return newest[id[2]] if id[2] in newest else self._guard(reads.entry_at, id, revision)
 
     def range_at(self, space: str, project: str, *, prefix: str, after: str, limit: int, revision: int) -> Page:
         """See `Engine`."""
-        if revision < self._meta.compact_revision:
-            raise BelowWindow(self._meta.compact_revision)
-        return self._guard(reads.range_at, space, project, prefix=prefix, after=after, limit=limit, revision=revision)
+        self._check_window(revision)
+        newest = self._behind.standing(space, project, prefix, revision)
+        found: list[Entry] = []
+        rows = max(1, limit)
+        while True:
+            page = self._guard(
+                reads.range_at, space, project, prefix=prefix, after=after, limit=rows, revision=revision
+            )
+            last = page.entries[-1].id[2] if page.more else ""
+            keys: dict[str, Entry | None] = {entry.id[2]: entry for entry in page.entries}
+            keys |= {key: entry for key, entry in newest.items() if after < key and (not page.more or key <= last)}
+            found += [entry for _, entry in sorted(keys.items()) if entry is not None]
+            if len(found) > limit or not page.more:
+                return Page(tuple(found[:limit]), more=len(found) > limit)
+            after = last
 
     def history(self, id: EntryId, limit: int, before: int) -> list[VersionRow]:
         """See `Engine`."""
-        return self._guard(reads.history, id, limit, before, self._window.versions)
+        shown = self._window.versions
+        rows = self._behind.history(id)[:shown]
+        found = [row for row in rows if before <= 0 or row.mod_revision < before]
+        if len(rows) < shown:
+            found += self._guard(reads.history, id, limit, before, shown - len(rows))
+        return found[:limit]
+
+    def _check_window(self, revision: int) -> None:
+        if revision < self._meta.compact_revision:
+            raise BelowWindow(self._meta.compact_revision)
 
     def _guard(self, read: Callable[..., T], *arguments: Any, **named: Any) -> T:
         try:
@@ -232,21 +285,56 @@ class SqliteEngine:
 
     # -- upkeep ----------------------------------------------------------------------------------------------------
 
-    def trim(self, rows_max: int) -> int:
+    @property
+    def unsettled_rows(self) -> int:
         """See `Engine`."""
-        meta = self._meta.copy()
-        try:
-            dropped = trimming.trim(self._db, self._window, meta, rows_max)
-        except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_FULL:
-                raise StoreBroken(f"cannot trim: {error}") from error
-            self._roll_back()
+        return self._behind.rows
+
+    def settle(self, rows_max: int) -> bool:
+        """See `Engine`."""
+        if not self._behind:
+            return True
+        steps = self._behind.first(rows_max)
+
+        def write() -> None:
+            with self._transaction():
+                behind.write(self._db, steps)
+
+        if not self._unless_full(write):
+            return False
+        self._behind.written(steps)
+        self._requests.written(steps[-1].outcome.revision)
+        return True
+
+    def trim(self, rows_max: int) -> int:
+        """See `Engine`. What is behind is derived first: it must be kept when its log row goes."""
+        if self._behind and not self.settle(self._behind.rows):
             return 0
-        except DecodeError as error:
-            raise StoreBroken(f"cannot trim: {error}") from error
+        meta = self._meta.copy()
+        dropped = 0
+
+        def trim() -> None:
+            nonlocal dropped
+            dropped = trimming.trim(self._db, self._window, meta, rows_max)
+
+        if not self._unless_full(trim):
+            return 0
         if dropped:
             self._meta = meta
         return dropped
+
+    def _unless_full(self, change: Callable[[], None]) -> bool:
+        """Carry out one transaction of upkeep; False when the disk had no room, and nothing was changed."""
+        try:
+            change()
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_FULL:
+                raise StoreBroken(f"cannot tend the store: {error}") from error
+            self._roll_back()
+            return False
+        except DecodeError as error:
+            raise StoreBroken(f"cannot tend the store: {error}") from error
+        return True
 
     @property
     def stored_bytes(self) -> int:
@@ -255,47 +343,60 @@ class SqliteEngine:
 
     @property
     def unmoved_bytes(self) -> int:
-        """See `Engine`: the size of the WAL."""
-        try:
-            return os.stat(self._wal).st_size  # noqa: PTH116  # asked after every group; a Path costs three times that
-        except FileNotFoundError:
-            return 0
+        """See `Engine`: what the WAL holds."""
+        return self._wal.bytes()
 
     def move(self) -> None:
-        """See `Engine`: a checkpoint."""
-        schema.checkpoint(self._db)
+        """See `Engine`: a checkpoint, after which the WAL is written from its start again."""
+        if schema.checkpoint_in_place(self._db):
+            self._wal.moved()
 
     def close(self) -> None:
-        """See `Engine`. Checkpoints, so that the next start finds one whole file."""
+        """See `Engine`. Settles and checkpoints, so that the next start finds one whole file."""
         try:
+            while self._behind and self.settle(self._behind.rows):
+                pass
             schema.checkpoint(self._db)
             self._db.close()
+            self._wal.close()
         except sqlite3.Error as error:
             raise StoreBroken(f"cannot close the store: {error}") from error
 
+    # -- opening ---------------------------------------------------------------------------------------------------
+
     def _load(self) -> None:
-        reads.verify_chain(self._db, self._meta, batches_max=VERIFY_BATCHES, bytes_max=VERIFY_BYTES)
-        self._replay()
+        """Verify what the tables hold, then bring them up to the log."""
+        meta = self._meta
+        if meta.applied_revision != meta.revision:
+            raise StoreBroken("cannot trust the store: its record of the position disagrees with itself")
+        reads.verify_chain(self._db, meta, batches_max=VERIFY_BATCHES, bytes_max=VERIFY_BYTES)
         entries = list(reads.entries(self._db))
         self._live = Live(entries)
         state = sum(int.from_bytes(entry.hash) for entry in entries)
-        if (state % (1 << 128)).to_bytes(16) != self._meta.state_hash:
+        if (state % (1 << 128)).to_bytes(16) != meta.state_hash:
             raise StoreBroken("cannot trust the store: the live entries do not add up to the recorded state hash")
+        while self._replay():
+            pass
 
-    def _replay(self) -> None:
-        """Bring the derived tables up to the log, as a format that writes them behind needs at start."""
-        if self._meta.applied_revision == self._meta.revision:
-            return
-        group = Group(Live())
-        for outcome in reads.changes(self._db, self._meta.applied_revision, 1 << 62, 1 << 62):
-            group.derive(outcome)
-            for change in outcome.changes:
-                group.entries[change.id] = entry_of(change, outcome)
-        self._meta.applied_revision = self._meta.revision
-        self._db.execute("BEGIN IMMEDIATE")
-        group.write_derived(self._db)
-        reads.write_meta(self._db, self._meta)
-        self._db.execute("COMMIT")
+    def _replay(self) -> bool:
+        """Derive what follows from the next log rows that the tables have not; False when there are none."""
+        meta, group = self._meta.copy(), Group(self._live)
+        for outcome, head, body in reads.log_after(self._db, meta.revision, meta.chain_hash, REPLAY_BATCHES):
+            entries = [(change.id, entry_of(change, outcome)) for change in outcome.changes]
+            meta.applied_position += 1
+            self._take(outcome, entries, meta, group, head=head, body=body)
+        if not group.steps:
+            return False
+        self._adopt(group, meta)
+        self.settle(self._behind.rows)  # where the disk is full it stays behind, and is derived again next time
+        return True
+
+
+def _full() -> sqlite3.OperationalError:
+    """What SQLite raises when the disk is full."""
+    error = sqlite3.OperationalError("too much is waiting for room on the disk")
+    error.sqlite_errorcode = sqlite3.SQLITE_FULL
+    return error
 
 
 def _begin(db: sqlite3.Connection, path: Path, new_epoch: Callable[[], str], *, was_used: bool) -> None:

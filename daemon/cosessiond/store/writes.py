@@ -1,4 +1,4 @@
-"""Writing the SQLite tables: what one group of batches will write, and the rows it becomes.
+"""One group of batches on its way into the log: what its later batches see of the earlier ones, and its log rows.
 
 Rule: everything is gathered first and written at once, inside the transaction of the caller; nothing here commits.
 """
@@ -11,41 +11,28 @@ from typing import Any, Final
 from msgspec import msgpack
 
 from cosessiond.store import reads
+from cosessiond.store.behind import Step, rows_of
 from cosessiond.store.engine import Applied, Committed, Entry, EntryId, RangeCompare
-from cosessiond.store.hash import record_hash, row_hash, state_add, state_remove, version_hash
+from cosessiond.store.hash import row_hash, state_add, state_remove
 from cosessiond.store.live import Live
 
 _encode = msgpack.Encoder().encode
 
 _PUT_LOG: Final = "INSERT INTO log (revision, body, hash) VALUES (?, ?, ?)"
-_PUT_ENTRY: Final = (
-    "INSERT OR REPLACE INTO entries (space, project, key, version, create_revision, mod_revision, time_ms, session,"
-    " ttl_ms, owner, hash, value) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
-_DELETE_ENTRY: Final = "DELETE FROM entries WHERE space = ? AND project = ? AND key = ?"
-_PUT_VERSION: Final = (
-    "INSERT OR REPLACE INTO versions (space, project, key, mod_revision, kind, version, create_revision, time_ms,"
-    " origin, ttl_ms, owner, hash, value) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
-_PUT_REQUEST: Final = (
-    "INSERT OR REPLACE INTO requests (revision, request_id, request_hash, time_ms, body, hash)"
-    " VALUES (?, ?, ?, ?, ?, ?)"
-)
 
 
 class Group:
-    """The overlay that later batches of a group see, and the rows of all of them. The `apply.View` of the engine.
+    """The overlay over the live entries, and the steps that made it. The `apply.View` of the engine.
 
-    Both dicts of entries are in the order of mod_revision.
+    `entries` is in the order of mod_revision.
     """
 
     def __init__(self, live: Live) -> None:
         self._live = live
         self.entries: dict[EntryId, Entry | None] = {}
-        self.committed: dict[str, Committed] = {}
-        self.log: list[tuple[Any, ...]] = []
-        self._versions: list[tuple[Any, ...]] = []
-        self._requests: list[tuple[Any, ...]] = []
+        self.requests: dict[str, Committed] = {}
+        self.steps: list[Step] = []
+        self._log: list[tuple[Any, ...]] = []
 
     def get(self, id: EntryId) -> Entry | None:
         """See `apply.View`."""
@@ -65,14 +52,14 @@ class Group:
 
     def versions_of(self, id: EntryId) -> int:
         """How many versions of `id` this group has made so far."""
-        return sum(row[:3] == id for row in self._versions)
+        return sum(change.id == id for step in self.steps for change in step.outcome.changes)
 
-    def add(self, outcome: Committed, entries: list[tuple[EntryId, Entry | None]], meta: reads.Meta) -> None:
-        """One batch that changed something; `meta` has its chain hash already and gets its size and state hash."""
-        body = _encode((outcome.succeeded, outcome.time_ms, outcome.origin, outcome.changes))
-        self.log.append((outcome.revision, body, meta.chain_hash))
+    def add(
+        self, outcome: Committed, entries: list[tuple[EntryId, Entry | None]], meta: reads.Meta, body: bytes
+    ) -> None:
+        """One batch that changed something; `meta` has all of it but the size of its log row and the state hash."""
+        self._log.append((outcome.revision, body, meta.chain_hash))
         meta.log_bytes += len(body)
-        self.derive(outcome)
         for id, entry in entries:
             before = self.get(id)
             if before is not None:
@@ -82,32 +69,17 @@ class Group:
             self.entries.pop(id, None)  # what is written last stands last
             self.entries[id] = entry
         if outcome.origin.request_id:
-            self.committed[outcome.origin.request_id] = outcome
+            self.requests[outcome.origin.request_id] = outcome
+        self.steps.append(Step(outcome, entries, meta.copy(), rows_of(len(outcome.changes), len(body))))
 
-    def derive(self, outcome: Committed) -> None:
-        """The rows of `versions` and `requests` that follow from a log row."""
-        origin = outcome.origin
-        encoded = _encode(origin)
-        self._versions += [_version_row(change, outcome, encoded) for change in outcome.changes]
-        if origin.request_id:
-            bare = [reads.without_value(change) for change in outcome.changes]
-            body = _encode((outcome.succeeded, outcome.time_ms, origin, bare))
-            row = (outcome.revision, origin.request_id, origin.request_hash, outcome.time_ms, body)
-            self._requests.append((*row, record_hash(*row)))
-
-    def write_log(self, db: sqlite3.Connection) -> None:
+    def write(self, db: sqlite3.Connection) -> None:
         """The commit records."""
-        db.executemany(_PUT_LOG, self.log)
+        db.executemany(_PUT_LOG, self._log)
 
-    def write_derived(self, db: sqlite3.Connection) -> None:
-        """Everything that follows from them."""
-        db.executemany(_PUT_VERSION, self._versions)
-        db.executemany(_PUT_ENTRY, [_entry_row(entry) for entry in self.entries.values() if entry is not None])
-        deletes = [id for id, entry in self.entries.items() if entry is None]
-        if deletes:
-            db.executemany(_DELETE_ENTRY, deletes)
-        if self._requests:
-            db.executemany(_PUT_REQUEST, self._requests)
+
+def log_body(outcome: Committed) -> bytes:
+    """What a log row records of a batch besides its revision and hash."""
+    return _encode((outcome.succeeded, outcome.time_ms, outcome.origin, outcome.changes))
 
 
 def entry_of(change: Applied, outcome: Committed) -> Entry | None:
@@ -134,33 +106,3 @@ def entry_of(change: Applied, outcome: Committed) -> Entry | None:
         change.owner,
         row,
     )
-
-
-def _entry_row(e: Entry) -> tuple[Any, ...]:
-    return (
-        *e.id,
-        e.version,
-        e.create_revision,
-        e.mod_revision,
-        e.time_ms,
-        e.session,
-        e.ttl_ms,
-        e.owner,
-        e.hash,
-        e.value,
-    )
-
-
-def _version_row(change: Applied, outcome: Committed, origin: bytes) -> tuple[Any, ...]:
-    head = (
-        *change.id,
-        outcome.revision,
-        change.kind,
-        change.version,
-        change.create_revision,
-        outcome.time_ms,
-        origin,
-        change.ttl_ms,
-        change.owner,
-    )
-    return (*head, version_hash(head, change.value), change.value)
