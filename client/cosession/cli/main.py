@@ -46,12 +46,17 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "sessions": ("cosession.cli.sessions:SESSIONS", "who is at work"),
         "explain session": ("cosession.cli.sessions:EXPLAIN", "why a session counts as alive or dead"),
     },
+    "the shell": {
+        "completion": ("cosession.cli.completion:COMPLETION", "print what lets a shell complete verbs, keys, sessions"),
+    },
     "debugging": {
         "debug ping": ("cosession.cli.ping:PING", "how long a round trip takes"),
         "debug call": ("cosession.cli.call:CALL", "call any method and print its result"),
     },
 }
 VERBS: dict[str, str] = {verb: target for group in GROUPS.values() for verb, (target, _) in group.items()}
+#: For programs, not for people: listed nowhere.
+_HIDDEN = {"complete": "cosession.cli.complete:COMPLETE"}
 INTERRUPTED = 130
 PIPE_CLOSED = 141
 
@@ -83,10 +88,10 @@ def load(target: str) -> Verb:
 
 
 def _run(arguments: list[str]) -> int:
-    leading, rest = _leading_options(arguments)
+    leading, rest = leading_options(arguments)
     if not rest or rest[0] in ("--help", "-h", "--version", "help"):
         return _about(leading, rest)
-    target = VERBS.get(rest[0])
+    target = VERBS.get(rest[0], _HIDDEN.get(rest[0]))
     taken = 1
     if target is None and len(rest) > 1:
         target = VERBS.get(f"{rest[0]} {rest[1]}")
@@ -100,7 +105,7 @@ def _run(arguments: list[str]) -> int:
     return verb.run(given)
 
 
-def _leading_options(arguments: list[str]) -> tuple[list[str], list[str]]:
+def leading_options(arguments: list[str]) -> tuple[list[str], list[str]]:
     """Options before the verb belong to the verb: `cosession --json get k`."""
     valued = {option.name for option in options.COMMON if option.value}
     flags = {option.name for option in options.COMMON if not option.value}

@@ -120,6 +120,10 @@ class Given:
             raise usage_error(self.verb, f"{name} takes a whole number from {low} to {high}, not {text!r}")
         return number
 
+    def put(self, name: str, value: str) -> None:
+        """Set an option, whatever it was."""
+        self._options[name] = value
+
     def timeout_s(self) -> float:
         """How long to wait for the daemon, in all."""
         return self.number("--timeout", TIMEOUT_S, low=0.001, high=TIMEOUT_S_MAX)

@@ -1,0 +1,105 @@
+"""What the daemon knows that a word could become: keys, sessions, projects.
+
+Rule: a question asked while somebody types: it never starts a daemon, is over after 300 ms, brings 200 candidates at
+most, and whatever goes wrong means that there are none.
+"""
+
+from __future__ import annotations
+
+from cosession.cli.line import Line
+from cosession.cli.options import Given
+from cosession.cli.scope import project_of_command
+from cosession.errors import CosessionError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    #: What the word becomes, and a word about it.
+    Candidate = tuple[str, str]
+
+WAIT_S = 0.3
+CANDIDATES_MAX = 200
+#: Behind every key that begins as the text before it: the last character there is.
+_BEHIND = "\U0010ffff"
+
+
+def keys(given: Given, prefix: str, is_word: Callable[[str], bool]) -> list[Candidate]:
+    """Keys that begin with `prefix` and can stand as a word; where there are too many, how they go on up to a slash."""
+    try:
+        line = _line(given)
+        project = project_of_command(given)
+        page = _range(line, project, prefix, "", CANDIDATES_MAX)
+        found = [entry["key"] for entry in page["entries"] if is_word(entry["key"])]
+        if page["more"]:
+            found = [key for key in _segments(line, project, prefix) if is_word(key)]
+            found += _others(line, project, prefix, found)
+    except CosessionError:
+        return []
+    return [(key, "") for key in found]
+
+
+def _segments(line: Line, project: str, prefix: str) -> list[str]:
+    """The first keys and directories right under `prefix`."""
+    found: list[str] = []
+    while len(found) < CANDIDATES_MAX:
+        after = found[-1] + (_BEHIND if found[-1].endswith("/") else "") if found else ""
+        entries = _range(line, project, prefix, after, 1)["entries"]
+        if not entries:
+            return found
+        key = entries[0]["key"]
+        slash = key.find("/", len(prefix))
+        found.append(key[: slash + 1] if slash >= 0 else key)
+    return found
+
+
+def _others(line: Line, project: str, prefix: str, found: list[str]) -> list[str]:
+    """A key behind all that begin like `found`: a shell types what all candidates share, and these may be cut off."""
+    if len(found) < CANDIDATES_MAX // 2:
+        return []
+    shared = found[0]
+    while not found[-1].startswith(shared):
+        shared = shared[:-1]
+    return [entry["key"] for entry in _range(line, project, prefix, shared + _BEHIND, 1)["entries"]]
+
+
+def _range(line: Line, project: str, prefix: str, after: str, limit: int) -> dict[str, Any]:
+    params = {"prefix": prefix, "after": after, "limit": limit, "project": project, "keys_only": True}
+    return line.ask("range", params)
+
+
+def sessions(given: Given, *, ended: bool) -> list[Candidate]:
+    """Names and ids of the living sessions, and of the `ended` ones where they will do."""
+    found: dict[str, str] = {}
+    for each in _sessions(given, ended=ended):
+        about = " ".join(filter(None, (each["state"], each["agent"], each["project"])))
+        found.setdefault(each["name"], f"{about} {each['id']}")
+        found.setdefault(each["id"], f"{each['name']} {about}".strip())
+    found.pop("", None)
+    return list(found.items())
+
+
+def projects(given: Given) -> list[Candidate]:
+    """Every project that a session worked in, and the one of the working directory."""
+    try:
+        here = project_of_command(given)
+    except CosessionError:
+        here = ""
+    found = dict.fromkeys([here, *(each["project"] for each in _sessions(given, ended=True))], "")
+    found.pop("", None)
+    return list(found.items())
+
+
+def _sessions(given: Given, *, ended: bool) -> list[dict[str, Any]]:
+    try:
+        reply = _line(given).ask("session.list", {"all": ended, "limit": CANDIDATES_MAX})
+    except CosessionError:
+        return []
+    found: list[dict[str, Any]] = reply["sessions"]
+    return found
+
+
+def _line(given: Given) -> Line:
+    given.put("--timeout", f"{WAIT_S}")
+    return Line(given, spawn=False)
