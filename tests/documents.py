@@ -41,6 +41,8 @@ STRUCTURES: Final[tuple[type[Struct], ...]] = (
     store.TxnPut,
     store.TxnDelete,
     store.TxnMerge,
+    store.TxnAdd,
+    store.TxnAppend,
     model.Session,
     model.Instance,
     sessions.Layer,

@@ -33,6 +33,7 @@ CATALOGUE: Final[dict[str, tuple[int, bool, int]]] = {
     "store_full": (-32016, False, 73),
     "disk_full": (-32017, True, 73),
     "read_only": (-32018, False, 73),
+    "wrong_type": (-32019, False, 65),
     # who you are
     "not_allowed": (-32020, False, 77),
     "session_ended": (-32021, False, 77),

@@ -53,6 +53,7 @@ _DECISIVE: Final = frozenset(
         "invalid_params",
         "unknown_method",
         "too_large",
+        "wrong_type",
     }
 )
 

@@ -40,7 +40,8 @@ _LISTS_OF_MAPS: Final = frozenset({"compares", "then", "else"})
 #: What stands in the lists of a transaction.
 TXN_SHAPES: Final = (
     'a compare is {"kind": "entry", "key", "field", "value"} or {"kind": "range", "prefix", "max_mod_revision"}, '
-    'a write is {"op": "put", "key", "value"}, {"op": "merge", "key", "patch"} or {"op": "delete", "key"}'
+    'a write is {"op": "put", "key", "value"}, {"op": "merge", "key", "patch"}, '
+    '{"op": "add", "key", "number"}, {"op": "append", "key", "values"} or {"op": "delete", "key"}'
 )
 _MAP16: Final = 0xDE
 _decode_answer = msgpack.Decoder(tuple[int, int, Raw]).decode

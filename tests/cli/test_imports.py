@@ -93,6 +93,8 @@ def test_the_list_names_nothing_that_is_not_loaded(cli):
     "arguments",
     [
         ("merge", "k", "{}"),
+        ("add", "n"),
+        ("append", "l", "1"),
         ("delete", "k"),
         ("history", "k"),
         ("sessions",),

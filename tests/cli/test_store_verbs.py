@@ -131,6 +131,28 @@ def test_merge_prints_what_it_became(cli):
     cli.refused(3, "merge", "k", "{}", "--expect", "1000")
 
 
+def test_add_prints_the_sum(cli):
+    assert cli.ok("add", "n").out == "1\n"
+    assert cli.ok("add", "n", "-3").out == "-2\n"
+    assert cli.ok("add", "n", "0.5", "--json").json["value"] == -1.5
+    cli.refused(64, "add", "n", "x" * 3, "y")
+    cli.refused(65, "add", "n", "one")
+    cli.refused(64, "add", "n", "true")
+    cli.ok("put", "n", "text")
+    assert "is no number" in cli.refused(65, "add", "n").err
+    cli.refused(3, "add", "n", "--expect", "1000")
+
+
+def test_append_prints_the_length(cli):
+    assert cli.ok("append", "l", "plain text").out == "1\n"
+    assert cli.ok("append", "l", '{"a": 1}', "-", "--json", stdin="[2]").json["length"] == 3
+    assert cli.ok("append", "l", "7", "--string").out == "4\n"
+    assert cli.ok("get", "l").out == '["plain text", {"a": 1}, [2], "7"]\n'
+    cli.refused(64, "append", "l", "-", "-")
+    cli.ok("put", "l", "text")
+    assert "is no list" in cli.refused(65, "append", "l", "1").err
+
+
 def test_delete(cli):
     cli.ok("put", "k", "1")
     deleted = cli.ok("delete", "k", "--json").json

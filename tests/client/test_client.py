@@ -135,6 +135,43 @@ def test_a_range_of_many_pages_is_of_one_revision(use):
     use(body)
 
 
+def test_add(use):
+    async def body(client):
+        assert (await client.add("n")).value == 1
+        added = await client.add("n", 2.5)
+        assert (added.value, added.version) == (3.5, 2)
+        assert await client.get("n") == added
+        with pytest.raises(Conflict):
+            await client.add("n", expect_revision=0)
+        with pytest.raises(CosessionError) as wrong:
+            await client.add("n", True)
+        assert wrong.value.code == "invalid_params"
+        await client.put("n", "text")
+        with pytest.raises(CosessionError) as wrong:
+            await client.add("n")
+        assert wrong.value.code == "wrong_type"
+        await client.put("n", 2**63 - 1)
+        with pytest.raises(TooLarge):
+            await client.add("n")
+
+    use(body)
+
+
+def test_append(use):
+    async def body(client):
+        assert (await client.append("l", "a")).length == 1
+        appended = await client.append("l", {"b": 1}, [2], request_id="once")
+        assert (appended.length, appended.written.version) == (3, 2)
+        assert (await client.append("l", {"b": 1}, [2], request_id="once")).repeated
+        assert (await client.get("l")).value == ["a", {"b": 1}, [2]]
+        with pytest.raises(InvalidRequest):
+            await client.append("l")
+        await client.txn(then=[{"op": "append", "key": "l", "values": [3]}, {"op": "add", "key": "n", "number": 2}])
+        assert ((await client.get("l")).value[-1], (await client.get("n")).value) == (3, 2)
+
+    use(body)
+
+
 def test_merge(use):
     async def body(client):
         assert (await client.merge("k", {"a": 1})).value == {"a": 1}

@@ -25,9 +25,8 @@ def nested(count):
 
 
 @BOTH
-@pytest.mark.parametrize("method", ["put", "merge"])
-def test_a_value_may_have_so_many_nodes_and_no_more(encoding, method):
-    name = "value" if method == "put" else "patch"
+@pytest.mark.parametrize(("method", "name"), [("put", "value"), ("merge", "patch"), ("append", "values")])
+def test_a_value_may_have_so_many_nodes_and_no_more(encoding, method, name):
     line = Inside().connect()
     assert asked(line, encoding, method, key="a", **{name: nested(VALUE_NODES_MAX)}).kind == "reply"
     refused = asked(line, encoding, method, key="b", **{name: nested(VALUE_NODES_MAX + 1)})

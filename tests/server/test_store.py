@@ -34,6 +34,8 @@ def test_a_request_repeated_after_sigkill_is_the_same_request(daemon, encoding):
     calls: list[tuple[str, dict[str, Any]]] = [
         ("put", {"key": "a", "value": {"n": 1}, "request_id": "r-put"}),
         ("merge", {"key": "a", "patch": {"m": 2}, "request_id": "r-merge"}),
+        ("add", {"key": "n", "number": 2, "request_id": "r-add"}),
+        ("append", {"key": "l", "values": [1, [2]], "request_id": "r-append"}),
         ("delete", {"key": "a", "request_id": "r-delete"}),
         ("txn", {"then": [{"op": "put", "key": "b", "value": 1}], "request_id": "r-txn"}),
     ]
@@ -44,8 +46,8 @@ def test_a_request_repeated_after_sigkill_is_the_same_request(daemon, encoding):
     daemon.start()
     with encoding(daemon.socket) as peer:
         again = [peer.reply(method, **params) for method, params in calls]
-        assert [each.pop("repeated") for each in first] == [False] * 4
-        assert [each.pop("repeated") for each in again] == [True] * 4
+        assert [each.pop("repeated") for each in first] == [False] * len(calls)
+        assert [each.pop("repeated") for each in again] == [True] * len(calls)
         for each in (*first, *again):
             del each["revision"]
         assert again == first, "the original outcomes, values included"

@@ -12,7 +12,7 @@ from msgspec import msgpack
 
 from cosession.messages.sessions import Heartbeat, Register
 from cosession.model import LIVE_STATES, TERMINAL_STATES, Session
-from cosessiond.store.engine import EntryId, Merge
+from cosessiond.store.engine import Add, Append, EntryId, Merge
 from simulation.history import History, Row
 from simulation.model import Model, Standing
 
@@ -93,7 +93,7 @@ def ephemerals(history: History, model: Model) -> Iterator[str]:
                 owned[before.owner].discard(change.id)
             if change.owner:
                 owned.setdefault(change.owner, set()).add(change.id)
-                kept = any(isinstance(write, Merge) for write in writes if write.id == change.id)
+                kept = any(isinstance(write, Merge | Add | Append) for write in writes if write.id == change.id)
                 if not live.get(change.owner) and not kept:
                     yield f"revision {row.revision} wrote {change.id[2]} for session {change.owner}, which had ended"
             if change.id[0] == SESSIONS:

@@ -11,14 +11,26 @@ from typing import Any, cast
 
 from msgspec import UNSET, msgpack
 
-from cosession.messages.store import Delete, DeleteReply, Merge, MergeReply, Put, PutReply, Txn, TxnReply
+from cosession.messages.store import (
+    AddReply,
+    AppendReply,
+    DeleteReply,
+    MergeReply,
+    PutReply,
+    TxnReply,
+)
 from cosession.model import Written
 from simulation.history import Call, History, Row
-from simulation.model import Model, Standing, WriteRequest, expected
+from simulation.model import WRONG_TYPE, Expected, Model, Standing, WriteRequest, expected
 
 #: Refusals that depend on the moment or on who asks, not on the request: a repeat may meet one although the first
 #: attempt was committed.
 PASSING = frozenset({"overloaded", "shutting_down", "disk_full", "store_full", "read_only"})
+
+
+#: What is written at the request of a client.
+OPERATIONS = frozenset({"put", "delete", "merge", "add", "append", "txn"})
+SINGLE_REPLIES = PutReply | DeleteReply | MergeReply | AddReply | AppendReply
 
 
 def durable(history: History, model: Model) -> Iterator[str]:
@@ -69,7 +81,7 @@ def dense(history: History, model: Model) -> Iterator[str]:
 def acknowledged(history: History, model: Model) -> Iterator[str]:
     """Every answer to a write is what the log has at its revision, and that is what the request asks for."""
     for call in history.calls:
-        if call.status != "replied" or not isinstance(call.request, Put | Delete | Merge | Txn):
+        if call.status != "replied" or not isinstance(call.request, WriteRequest):
             continue
         reply: Any = call.reply
         revision, written = _claimed(reply)
@@ -88,16 +100,17 @@ def acknowledged(history: History, model: Model) -> Iterator[str]:
         yield from _as_asked(call.request, _name(call), row, model)
         if isinstance(reply, TxnReply) and reply.succeeded != row.outcome.succeeded:
             yield f"{_name(call)} was told succeeded={reply.succeeded}"
-        if isinstance(reply, MergeReply) and reply.value is not None:
+        told = getattr(reply, "length" if isinstance(reply, AppendReply) else "value", None)
+        if told is not None:
             value = msgpack.decode(row.outcome.changes[0].value)
-            if value != reply.value:
-                yield f"{_name(call)} was told the value {reply.value}, it is {value}"
+            if told != (len(value) if isinstance(reply, AppendReply) else value):
+                yield f"{_name(call)} was told {told}, the value is {value}"
 
 
 def _claimed(reply: Any) -> tuple[int, list[Written]]:
     if isinstance(reply, TxnReply):
         return reply.txn_revision, reply.written
-    assert isinstance(reply, PutReply | DeleteReply | MergeReply)
+    assert isinstance(reply, SINGLE_REPLIES)
     return (reply.written.mod_revision, [reply.written]) if reply.written else (0, [])
 
 
@@ -155,12 +168,14 @@ def refused(history: History, model: Model) -> Iterator[str]:
     ids = {row.outcome.origin.request_id: row for row in history.rows if row.outcome.origin.request_id}
     attempts = Counter(call.first for call in history.calls)
     for call in history.calls:
-        if call.status != "failed" or not isinstance(call.request, Put | Delete | Merge | Txn):
+        if call.status != "failed" or not isinstance(call.request, WriteRequest):
             continue
         code = call.error.code if call.error else ""
         row = ids.get(call.request.request_id) if call.request.request_id else None
         if code == "conflict":
             yield from _conflict(call, model)
+        if code == "wrong_type":
+            yield from _wrong_type(call, model)
         if row is None or code == "request_id_reused" or (code in PASSING and call.first != call.number):
             continue
         if attempts[call.first] > 1 and _came_before(call, row, model):
@@ -169,14 +184,29 @@ def refused(history: History, model: Model) -> Iterator[str]:
 
 
 def _came_before(call: Call, row: Row, model: Model) -> bool:
-    """Whether a refusal can have been decided before `row` was there. A conflict is decided behind the queue, what
-    is refused at admission at the revision of its answer.
+    """Whether a refusal can have been decided before `row` was there. A conflict and what a write cannot be done to
+    are found behind the queue, what is refused at admission at the revision of its answer.
     """
-    if call.error is None or call.error.code != "conflict":
+    found = {"conflict": _is_conflict, "wrong_type": _is_wrong_type}.get(call.error.code if call.error else "")
+    if found is None:
         return row.revision > call.revision
     request = cast("WriteRequest", call.request)
     last = min(call.ceiling, row.revision - 1)
-    return any(expected(request, model, each).writes is None for each in range(call.floor, last + 1))
+    return any(found(expected(request, model, each)) for each in range(call.floor, last + 1))
+
+
+def _is_conflict(wanted: Expected) -> bool:
+    return wanted.writes is None
+
+
+def _is_wrong_type(wanted: Expected) -> bool:
+    return any(value is WRONG_TYPE for value in (wanted.writes or {}).values())
+
+
+def _wrong_type(call: Call, model: Model) -> Iterator[str]:
+    request = cast("WriteRequest", call.request)
+    if not any(_is_wrong_type(expected(request, model, each)) for each in range(call.floor, call.ceiling + 1)):
+        yield f"{_name(call)} was told that a value is of the wrong kind, and none ever was"
 
 
 def _conflict(call: Call, model: Model) -> Iterator[str]:
@@ -204,7 +234,7 @@ def once(history: History, model: Model) -> Iterator[str]:
         rows.setdefault(id, row.revision)
     owners: dict[int, Call] = {}
     for call in history.calls:
-        if call.status != "replied" or not isinstance(call.reply, PutReply | DeleteReply | MergeReply | TxnReply):
+        if call.status != "replied" or not isinstance(call.reply, SINGLE_REPLIES | TxnReply):
             continue
         revision, _ = _claimed(call.reply)
         if revision and not call.reply.repeated:
@@ -218,14 +248,14 @@ def unknown(history: History, model: Model) -> Iterator[str]:
     by_id: dict[str, list[Call]] = {}
     anonymous: list[Call] = []
     for call in history.calls:
-        if isinstance(call.request, Put | Delete | Merge | Txn):
+        if isinstance(call.request, WriteRequest):
             if call.request.request_id:
                 by_id.setdefault(call.request.request_id, []).append(call)
             else:
                 anonymous.append(call)
     for row in history.rows:
         origin = row.outcome.origin
-        if origin.operation not in ("put", "delete", "merge", "txn"):
+        if origin.operation not in OPERATIONS:
             if origin.operation != "expire" and not origin.operation.startswith("session."):
                 yield f"revision {row.revision} was written by {origin.operation!r}, which is no operation"
             continue
@@ -245,7 +275,7 @@ def in_order(history: History, model: Model) -> Iterator[str]:
     del model
     last: dict[int, tuple[int, Call]] = {}
     for call in history.calls:
-        if call.status != "replied" or not isinstance(call.reply, PutReply | DeleteReply | MergeReply | TxnReply):
+        if call.status != "replied" or not isinstance(call.reply, SINGLE_REPLIES | TxnReply):
             continue
         revision, _ = _claimed(call.reply)
         if not revision or call.reply.repeated:

@@ -12,13 +12,28 @@ from typing import Any, NamedTuple
 
 from msgspec import UNSET, msgpack
 
-from cosession.messages.store import CompareEntry, Delete, Merge, Put, Txn, TxnDelete, TxnMerge
+from cosession.messages.store import (
+    Add,
+    Append,
+    CompareEntry,
+    Delete,
+    Merge,
+    Put,
+    Txn,
+    TxnAdd,
+    TxnAppend,
+    TxnDelete,
+    TxnMerge,
+    TxnPut,
+)
 from cosession.model import Entry
 from cosessiond.store.engine import EntryId
 from simulation.history import Row
 
-WriteRequest = Put | Delete | Merge | Txn
+WriteRequest = Put | Delete | Merge | Add | Append | Txn
 _decode = msgpack.Decoder().decode
+#: In the place of a value: the write is refused for what it meets.
+WRONG_TYPE = object()
 
 
 class Standing(NamedTuple):
@@ -123,9 +138,8 @@ def expected(request: WriteRequest, model: Model, revision: int) -> Expected:
         if isinstance(part, Delete | TxnDelete):
             if before is not None:
                 writes[part.key] = UNSET
-        elif isinstance(part, Merge | TxnMerge):
-            target = _decode(before.value) if before else {}
-            writes[part.key] = _merged(target, _decode(part.patch))
+        elif not isinstance(part, Put | TxnPut):
+            writes[part.key] = _changed(part, _decode(before.value) if before else None)
             leases[part.key] = (before.ttl_ms, bool(before.owner)) if before else (0, False)
         else:
             writes[part.key] = _decode(part.value)
@@ -149,6 +163,17 @@ def _first_failing(request: WriteRequest, model: Model, revision: int) -> tuple[
                 if standing.mod_revision > compare.max_mod_revision:
                     return index, id[2], standing
     return None
+
+
+def _changed(part: Merge | TxnMerge | Add | TxnAdd | Append | TxnAppend, value: Any) -> Any:
+    """What `part` makes of the value that stands (None: nothing does); WRONG_TYPE when it cannot."""
+    if isinstance(part, Merge | TxnMerge):
+        return _merged({} if value is None else value, _decode(part.patch))
+    if isinstance(part, Add | TxnAdd):
+        value = 0 if value is None else value
+        return value + part.number if type(value) in (int, float) else WRONG_TYPE
+    value = [] if value is None else value
+    return value + _decode(part.values) if isinstance(value, list) else WRONG_TYPE
 
 
 def _merged(target: Any, patch: Any) -> Any:

@@ -45,9 +45,22 @@ def test_the_runs_do_something() -> None:
     histories = [run_knobs(draw(seed)) for seed in range(LOOKED_AT)]
     calls = [call for history in histories for call in history.calls]
     kinds = {type(call.request).__name__ for call in calls if call.status == "replied"}
-    assert {"Put", "Delete", "Merge", "Txn", "Get", "Range", "History", "Watch", "Register", "Heartbeat"} <= kinds
+    assert {
+        "Put",
+        "Delete",
+        "Merge",
+        "Add",
+        "Append",
+        "Txn",
+        "Get",
+        "Range",
+        "History",
+        "Watch",
+        "Register",
+        "Heartbeat",
+    } <= kinds
     assert {"cut", "failed", "replied"} <= {call.status for call in calls}
-    assert {"conflict", "compacted", "future_revision", "session_ended", "disk_full"} <= {
+    assert {"conflict", "compacted", "future_revision", "session_ended", "disk_full", "wrong_type"} <= {
         call.error.code for call in calls if call.error
     }
     operations = {row.outcome.origin.operation for history in histories for row in history.rows}

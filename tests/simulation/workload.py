@@ -15,6 +15,8 @@ from msgspec.structs import replace
 from cosession.messages import sessions
 from cosession.messages.past import History
 from cosession.messages.store import (
+    Add,
+    Append,
     Compare,
     CompareEntry,
     CompareRange,
@@ -24,6 +26,8 @@ from cosession.messages.store import (
     Put,
     Range,
     Txn,
+    TxnAdd,
+    TxnAppend,
     TxnDelete,
     TxnMerge,
     TxnPut,
@@ -35,6 +39,9 @@ from simulation.client import Client
 from simulation.history import Call, Watching
 
 KEYS: Final = ("a/0", "a/1", "a/2", "b/0", "b/1", "c")
+#: Mostly added and appended to: what one of the others writes there is met as the wrong kind.
+COUNTED: Final = "n/0"
+LISTED: Final = "l/0"
 #: Written as leases only, and seldom: what becomes of a lease shows when nobody else touches it.
 LEASED: Final = tuple(f"t/{number}" for number in range(8))
 PREFIXES: Final = ("", "a/", "b/", "t/", "nothing/")
@@ -150,6 +157,27 @@ def merge(client: Client) -> None:
     client.write(Merge(key=key, patch=Raw(_encode(patch)), expect_revision=expect, **_marks(client)))
 
 
+def add(client: Client) -> None:
+    """To a number, or to what is none."""
+    random = client.random
+    key = COUNTED if random.random() < 0.8 else _key(client)
+    expect = _expected(client, key) if random.random() < 0.2 else UNSET
+    number = random.choice((1, 1, -3, 0.5))
+    client.write(Add(key=key, number=number, expect_revision=expect, **_marks(client)))
+
+
+def append(client: Client) -> None:
+    """To a list, which begins anew now and then, or to what is none."""
+    random = client.random
+    key = LISTED if random.random() < 0.8 else _key(client)
+    if random.random() < 0.1:
+        client.write(Delete(key=key, **_marks(client)))
+        return
+    values = [len(client.history.calls) + 1] * random.randint(1, 3)
+    expect = _expected(client, key) if random.random() < 0.2 else UNSET
+    client.write(Append(key=key, values=Raw(_encode(values)), expect_revision=expect, **_marks(client)))
+
+
 def txn(client: Client) -> None:
     """Compares and writes on several keys."""
     random = client.random
@@ -176,6 +204,10 @@ def _writes(client: Client, session: str) -> list[TxnWrite]:
             found.append(TxnDelete(key=key))
         elif point < 0.4:
             found.append(TxnMerge(key=key, patch=Raw(_encode({"w": len(client.history.calls) + 1}))))
+        elif point < 0.43:
+            found.append(TxnAdd(key=COUNTED, number=1))
+            found.append(TxnAppend(key=LISTED, values=Raw(_encode([len(client.history.calls) + 1]))))
+            break
         elif session and random.random() < 0.7:
             found.append(TxnPut(key=key, value=Raw(_encode(_value(client))), ephemeral=True))
         else:
@@ -336,6 +368,8 @@ _MIX: Final[dict[Callable[[Client], None], int]] = {
     put_ephemeral: 10,
     delete: 5,
     merge: 6,
+    add: 3,
+    append: 3,
     txn: 10,
     repeat_done: 4,
     get: 12,

@@ -16,14 +16,12 @@ from cosessiond.store.engine import (
     Batch,
     BelowWindow,
     Committed,
-    Delete,
     Engine,
     EntryCompare,
     EntryId,
-    Merge,
     Outcome,
-    Put,
     Refused,
+    Write,
 )
 from store.engines import UNBOUNDED
 
@@ -100,7 +98,7 @@ def ids_of(batches: Sequence[Batch]) -> list[EntryId]:
     found: set[EntryId] = {("context", "p", "never")}
     for batch in batches:
         found |= {compare.id for compare in batch.compares if isinstance(compare, EntryCompare)}
-        writes: tuple[Put | Delete | Merge, ...] = (*batch.then, *batch.otherwise)
+        writes: tuple[Write, ...] = (*batch.then, *batch.otherwise)
         found |= {write.id for write in writes}
     return sorted(found)
 

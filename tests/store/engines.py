@@ -15,6 +15,8 @@ from msgspec import msgpack
 
 from cosessiond.store.engine import (
     BATCH_FORMAT,
+    Add,
+    Append,
     Batch,
     Committed,
     Compare,
@@ -127,6 +129,16 @@ def delete(key: str, kind: Literal["delete", "expire"] = "delete") -> Delete:
 def merge(key: str, patch: Any) -> Merge:
     """Merge `patch` into `key`."""
     return Merge(id_of(key), raw(patch))
+
+
+def add(key: str, number: float) -> Add:
+    """Add `number` to `key`."""
+    return Add(id_of(key), raw(number))
+
+
+def append(key: str, *values: Any) -> Append:
+    """Append `values` to `key`."""
+    return Append(id_of(key), raw(values))
 
 
 def expect(key: str, field: CompareField, value: int) -> EntryCompare:

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from cosessiond.store.engine import (
     BATCH_FORMAT,
+    Add,
+    Append,
     Batch,
     Compare,
     Delete,
@@ -55,7 +57,14 @@ patches = st.dictionaries(_names, values, max_size=3) | values | st.builds(_too_
 _puts = st.builds(Put, ids, values.map(raw), st.sampled_from([0, 0, 5_000]), st.sampled_from(["", "", "s1"]))
 _deletes = st.builds(Delete, ids, st.sampled_from(["delete", "expire"]))
 _merges = st.builds(Merge, ids, patches.map(raw))
-writes: st.SearchStrategy[Write] = st.one_of(_puts, _puts, _puts, _deletes, _deletes, _merges)
+# Few numbers, so that sums reach the ends of their kinds; and often on one key, so that they meet a number at all.
+_numbers = st.sampled_from([1, -1, 0, 1.5, 2**63 - 1, -(2**63), 1.7e308, -1.7e308])
+_counted: st.SearchStrategy[EntryId] = st.just(("context", "p", "b")) | ids
+_adds = st.builds(Add, _counted, _numbers.map(raw))
+_listed: st.SearchStrategy[EntryId] = st.just(("context", "p", "a/b")) | ids
+_elements = st.lists(values, min_size=1, max_size=3) | st.just(["x"] * 20) | st.builds(lambda: [_too_deep()])
+_appends = st.builds(Append, _listed, _elements.map(raw))
+writes: st.SearchStrategy[Write] = st.one_of(_puts, _puts, _puts, _deletes, _deletes, _merges, _adds, _appends)
 
 
 def _range_compare(place: tuple[str, str], prefix: str, most: int) -> RangeCompare:

@@ -8,7 +8,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from cosessiond.store import hash
-from cosessiond.store.engine import Committed, Compare, Conflicted, Engine, Entry, EntryId, Page, VersionRow, Window
+from cosessiond.store.engine import (
+    Add,
+    Append,
+    Applied,
+    Committed,
+    Compare,
+    Conflicted,
+    Engine,
+    Entry,
+    EntryId,
+    Page,
+    Put,
+    VersionRow,
+    Window,
+    Write,
+)
 from cosessiond.store.memory import MemoryEngine
 
 
@@ -45,6 +60,24 @@ class StaleEntries(MemoryEngine):
         """The entries one revision too early."""
         found = (self._entry(id, self._revision - 1) for id in sorted(self._versions))
         return [entry for entry in found if entry is not None]
+
+
+class AddsToNothing(MemoryEngine):
+    """Puts the number that is added in the place of the one that was there."""
+
+    def _write(self, write: Write) -> Applied | None:
+        if isinstance(write, Add):
+            return super()._write(Put(write.id, write.number))
+        return super()._write(write)
+
+
+class AppendsInPlace(MemoryEngine):
+    """Puts what is appended in the place of what was there."""
+
+    def _write(self, write: Write) -> Applied | None:
+        if isinstance(write, Append):
+            return super()._write(Put(write.id, write.values))
+        return super()._write(write)
 
 
 class ForgottenRequest(MemoryEngine):
@@ -122,6 +155,8 @@ FAULTS: dict[str, type[MemoryEngine]] = {
         StaleRead,
         StaleRange,
         StaleEntries,
+        AddsToNothing,
+        AppendsInPlace,
         ForgottenRequest,
         TrimsOneBatchTooMany,
         TrimsOneVersionTooMany,

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, Phase, find, settings
 from cosessiond.store.engine import Batch
 from cosessiond.store.memory import MemoryEngine
 from store.comparing import differences
-from store.engines import EPOCH, batch, delete, expect, merge, nothing_newer, put
+from store.engines import EPOCH, add, append, batch, delete, expect, merge, nothing_newer, put
 from store.generated import SMALL_WINDOW, sequences
 from store.seeded import FAULTS, with_fault
 
@@ -27,6 +27,8 @@ def work() -> list[Batch]:
         batch(merge("plan", {"done": True}), request="r3"),
         batch(merge("plan", {"done": None, "next": 2})),
         batch(delete("lock", "expire"), put("waiting", 2)),
+        batch(add("count", 2), append("list", 1)),
+        batch(add("count", 3), append("list", 2, [3])),
         batch(put("plan", {"step": 1}), session="s1", request="r1"),
         *[batch(put("plan", number), put("other", number)) for number in range(5)],
     ]

@@ -35,6 +35,8 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "get": ("cosession.cli.get:GET", "print one entry"),
         "put": ("cosession.cli.put:PUT", "write one entry"),
         "merge": ("cosession.cli.write:MERGE", "change parts of an entry (JSON merge patch)"),
+        "add": ("cosession.cli.write:ADD", "add a number to an entry"),
+        "append": ("cosession.cli.write:APPEND", "append to the list of an entry"),
         "update": ("cosession.cli.update:UPDATE", "read, change with a command, write back; nothing is lost"),
         "delete": ("cosession.cli.write:DELETE", "delete one entry; its history stays"),
         "ls": ("cosession.cli.ls:LS", "list entries"),

@@ -1,4 +1,4 @@
-"""`cosession merge`, `delete`, `txn`: the other one-question writes.
+"""`cosession merge`, `add`, `append`, `delete`, `txn`: the other one-question writes.
 
 Rule: each is one request with one request id; JSON text is passed on as it was typed.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from cosession.cli import data, render
 from cosession.cli.line import Line
 from cosession.cli.options import Given, Option, Verb
-from cosession.cli.put import expectation, read_input
+from cosession.cli.put import expectation, read_input, value_text
 from cosession.cli.scope import write_params
 from cosession.errors import InvalidRequest
 
@@ -31,6 +31,38 @@ def run_merge(given: Given) -> int:
         render.json_line({**reply["written"], **about})
     else:
         render.line(render.json_text(reply["value"]))
+    return 0
+
+
+def run_add(given: Given) -> int:
+    """Add a number and print the sum."""
+    key = given.words[0]
+    text, number = _json_argument(given, given.words[1] if len(given.words) > 1 else "1", "N")
+    if type(number) not in (int, float):
+        raise InvalidRequest(f"cannot add {text}: it is no number; see: cosession add --help")
+    params = {"key": key, **write_params(given), **expectation(given)}
+    reply = Line(given).ask("add", params, members=f'"number":{text}')
+    if given.flag("--json"):
+        about = {"value": reply["value"], "repeated": reply.get("repeated", False), "revision": reply["revision"]}
+        render.json_line({**reply["written"], **about})
+    else:
+        render.line(render.json_text(reply["value"]))
+    return 0
+
+
+def run_append(given: Given) -> int:
+    """Append values and print the length of the list."""
+    key, *words = given.words
+    if words.count("-") > 1:
+        raise InvalidRequest("cannot take `-` twice: there is one standard input; give the other as an argument")
+    values = ",".join(value_text(word, string=given.flag("--string")) for word in words)
+    params = {"key": key, **write_params(given), **expectation(given)}
+    reply = Line(given).ask("append", params, members=f'"values":[{values}]')
+    if given.flag("--json"):
+        about = {"length": reply["length"], "repeated": reply.get("repeated", False), "revision": reply["revision"]}
+        render.json_line({**reply["written"], **about})
+    else:
+        render.line(render.json_text(reply["length"]))
     return 0
 
 
@@ -101,6 +133,36 @@ MERGE = Verb(
     words=(2, 2),
 )
 
+ADD = Verb(
+    "add",
+    "KEY [N]",
+    run_add,
+    summary="Add a number to an entry (1 if N is not given) and print the sum.",
+    text="The daemon adds in the order of its commits, so no addition is ever lost and none conflicts. An absent\n"
+    "entry counts as 0. Two integers make an integer, at most 64 bits; with a fraction on either side it is a float.",
+    options=(_EXPECT,),
+    examples=(
+        ("cosession add builds/count", "count one more"),
+        ("cosession add budget/tokens -1500", "take something away"),
+    ),
+    words=(1, 2),
+)
+
+APPEND = Verb(
+    "append",
+    "KEY VALUE...",
+    run_append,
+    summary="Append to the list of an entry and print its length.",
+    text="Each VALUE is JSON if it parses as JSON, else a string; `-` reads one from standard input. The daemon\n"
+    "appends in the order of its commits: no element is ever lost. An absent entry counts as [].",
+    options=(Option("--string", "", "each VALUE is a string, whatever it looks like"), _EXPECT),
+    examples=(
+        ("cosession append notes/today 'the parser is done'", "one line more"),
+        ("cosession append plan/todo '{\"step\": 3}' '{\"step\": 4}'", "several at once"),
+    ),
+    words=(2, 128),
+)
+
 DELETE = Verb(
     "delete",
     "KEY",
@@ -124,6 +186,7 @@ TXN = Verb(
     '            {"kind": "range", "prefix": P, "max_mod_revision": N}\n'
     '  writes    {"op": "put", "key": K, "value": V}   {"op": "merge", "key": K, "patch": P}   '
     '{"op": "delete", "key": K}\n'
+    '            {"op": "add", "key": K, "number": N}   {"op": "append", "key": K, "values": [V, ...]}\n'
     "An absent entry has 0 in every field. When a compare fails and there is no else, nothing is written: exit 3.",
     examples=(
         (

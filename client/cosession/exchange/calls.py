@@ -46,6 +46,8 @@ KINDS: Final[dict[type[Request[Any]], Kind]] = {
     store.Put: WRITE,
     store.Delete: WRITE,
     store.Merge: WRITE,
+    store.Add: WRITE,
+    store.Append: WRITE,
     store.Txn: WRITE,
     watches.Watch: READ,
     watches.Unwatch: READ,

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType, msgpack
 
 from cosession.errors import Compacted, CosessionError, InvalidRequest
-from cosession.messages.store import Compare, Merge, Put, Range, RangeReply, Txn, TxnWrite
+from cosession.messages.store import Add, Append, Compare, Merge, Put, Range, RangeReply, Txn, TxnWrite
 from cosession.model import Entry, Written
 from cosession.retries import UPDATE_CEILINGS_S
 from cosession.wire import TXN_SHAPES
@@ -120,3 +120,15 @@ def update_waits(random: Callable[[], float]) -> Iterator[float]:
 def merge_of(key: str, patch: Any, expect_revision: int | None, **names: str) -> Merge:
     """A merge patch from Python arguments."""
     return Merge(key=key, patch=encoded(patch, "patch"), expect_revision=expected(expect_revision), **names)
+
+
+def add_of(key: str, number: float, expect_revision: int | None, **names: str) -> Add:
+    """An addition from Python arguments. Raises InvalidRequest for what is no number."""
+    if type(number) not in (int, float):
+        raise InvalidRequest(f"cannot add {type(number).__name__}: it must be an int or a float")
+    return Add(key=key, number=number, expect_revision=expected(expect_revision), **names)
+
+
+def append_of(key: str, values: Sequence[Any], expect_revision: int | None, **names: str) -> Append:
+    """An append from Python arguments."""
+    return Append(key=key, values=encoded(values), expect_revision=expected(expect_revision), **names)

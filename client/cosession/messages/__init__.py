@@ -23,6 +23,8 @@ REQUESTS: Final[dict[str, type[Request[Any]]]] = {
         store.Put,
         store.Delete,
         store.Merge,
+        store.Add,
+        store.Append,
         store.Txn,
         past.History,
         watches.Watch,

@@ -1,4 +1,4 @@
-"""The verbs of the context store as it stands: get, range, put, delete, merge, txn.
+"""The verbs of the context store as it stands: get, range, put, delete, merge, add, append, txn.
 
 Rule: names and meaning are those of `client/PROTOCOL.md`; `value` and `patch` are JSON data. In the daemon they
 stay raw MessagePack bytes from admission to delivery.
@@ -125,6 +125,56 @@ class Merge(Request[MergeReply], frozen=True, kw_only=True):
     space: str = "context"
 
 
+class AddReply(Reply, frozen=True, kw_only=True):
+    """`value` is the new number (null on a repeat whose version is no longer kept)."""
+
+    written: Written
+    value: int | float | None = None
+    repeated: bool = False
+
+
+class Add(Request[AddReply], frozen=True, kw_only=True):
+    """Add a number in the daemon's commit order: never a conflict without `expect_revision`. An absent entry counts as
+    0. Two integers make an integer (`too_large` beyond 64 bits), a float makes a float.
+
+    A lease of the entry stays as it is. Errors as for `put`, and wrong_type.
+    """
+
+    method: ClassVar[str] = "add"
+    key: str
+    number: int | float
+    expect_revision: int | UnsetType = UNSET
+    session: str = ""
+    request_id: str = ""
+    project: str = GLOBAL
+    space: str = "context"
+
+
+class AppendReply(Reply, frozen=True, kw_only=True):
+    """`length` is that of the list now (null on a repeat whose version is no longer kept)."""
+
+    written: Written
+    length: int | None = None
+    repeated: bool = False
+
+
+class Append(Request[AppendReply], frozen=True, kw_only=True):
+    """Append the elements of `values`, a list, in the daemon's commit order: never a conflict without
+    `expect_revision`. An absent entry counts as an empty list.
+
+    A lease of the entry stays as it is. Errors as for `merge`, and wrong_type.
+    """
+
+    method: ClassVar[str] = "append"
+    key: str
+    values: Raw
+    expect_revision: int | UnsetType = UNSET
+    session: str = ""
+    request_id: str = ""
+    project: str = GLOBAL
+    space: str = "context"
+
+
 class CompareEntry(Struct, frozen=True, kw_only=True, tag_field="kind", tag="entry", forbid_unknown_fields=True):
     """True when `field` of the entry equals `value`; an absent entry has 0 in every field."""
 
@@ -162,8 +212,22 @@ class TxnMerge(Struct, frozen=True, kw_only=True, tag_field="op", tag="merge", f
     patch: Raw
 
 
+class TxnAdd(Struct, frozen=True, kw_only=True, tag_field="op", tag="add", forbid_unknown_fields=True):
+    """An addition inside a transaction."""
+
+    key: str
+    number: int | float
+
+
+class TxnAppend(Struct, frozen=True, kw_only=True, tag_field="op", tag="append", forbid_unknown_fields=True):
+    """An append inside a transaction; `values` is a list."""
+
+    key: str
+    values: Raw
+
+
 Compare = CompareEntry | CompareRange
-TxnWrite = TxnPut | TxnDelete | TxnMerge
+TxnWrite = TxnPut | TxnDelete | TxnMerge | TxnAdd | TxnAppend
 
 
 class TxnReply(Reply, frozen=True, kw_only=True):

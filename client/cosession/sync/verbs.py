@@ -16,6 +16,8 @@ from typing import Any
 
 from cosession.exchange.verbs import (
     Part,
+    add_of,
+    append_of,
     encoded,
     entry_of,
     entry_put,
@@ -27,7 +29,7 @@ from cosession.messages import Request
 from cosession.messages.admin import Ping, PingReply, Status, StatusReply
 from cosession.messages.base import R
 from cosession.messages.sessions import Explain, ExplainReply, List
-from cosession.messages.store import Delete, Get, Put, TxnReply
+from cosession.messages.store import AppendReply, Delete, Get, Put, TxnReply
 from cosession.model import Entry, Session, Written
 
 from .linking import Common
@@ -142,6 +144,62 @@ class Verbs:
         reply = self.call(request, timeout_s=timeout_s)
         return entry_of(reply.written, reply.value)
 
+    def add(
+        self,
+        key: str,
+        number: float = 1,
+        *,
+        expect_revision: int | None = None,
+        session: str = "",
+        request_id: str = "",
+        project: str | None = None,
+        space: str = "context",
+        timeout_s: float | None = None,
+    ) -> Entry:
+        """Add a number to the entry in the daemon, absent counts as 0; returns the entry (without its lease).
+
+        No conflict, however many add at once, unless `expect_revision` is given. Two integers make an integer, a float
+        makes a float. Raises `wrong_type` when the value is no number, TooLarge when the sum is beyond 64 bits.
+        """
+        request = add_of(
+            key,
+            number,
+            expect_revision,
+            session=self._acting(session),
+            request_id=request_id,
+            project=self._project(project),
+            space=space,
+        )
+        reply = self.call(request, timeout_s=timeout_s)
+        return entry_of(reply.written, reply.value)
+
+    def append(
+        self,
+        key: str,
+        *values: Any,
+        expect_revision: int | None = None,
+        session: str = "",
+        request_id: str = "",
+        project: str | None = None,
+        space: str = "context",
+        timeout_s: float | None = None,
+    ) -> AppendReply:
+        """Append each of `values` to the list of the entry, in the daemon; absent counts as an empty list.
+
+        The reply has the new `length`, not the list, and what was `written`. No conflict, however many append at once,
+        unless `expect_revision` is given. Raises `wrong_type` when the value is no list.
+        """
+        request = append_of(
+            key,
+            values,
+            expect_revision,
+            session=self._acting(session),
+            request_id=request_id,
+            project=self._project(project),
+            space=space,
+        )
+        return self.call(request, timeout_s=timeout_s)
+
     def txn(
         self,
         *,
@@ -159,7 +217,8 @@ class Verbs:
         Parts are structs of `cosession.messages.store` or maps of the same shape:
         `{"kind": "entry", "key": "a", "field": "mod_revision", "value": 3}` and
         `{"kind": "range", "prefix": "b/", "max_mod_revision": 3}` compare; `{"op": "put", "key": "a", "value": 1}`,
-        `{"op": "delete", "key": "a"}` and `{"op": "merge", "key": "a", "patch": {}}` write.
+        `{"op": "delete", "key": "a"}`, `{"op": "merge", "key": "a", "patch": {}}`,
+        `{"op": "add", "key": "a", "number": 1}` and `{"op": "append", "key": "a", "values": [1]}` write.
         Raises Conflict when a compare failed and there is no `otherwise`.
         """
         request = txn_of(

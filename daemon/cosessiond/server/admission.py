@@ -32,13 +32,29 @@ from cosession.model import SPACES
 from cosessiond.server.conversation import Call
 from cosessiond.server.core import Core
 from cosessiond.sessions.records import record_id
-from cosessiond.store.engine import Compare, Delete, EntryCompare, EntryId, Merge, Origin, Put, RangeCompare, Write
+from cosessiond.store.engine import (
+    Add,
+    Append,
+    Compare,
+    Delete,
+    EntryCompare,
+    EntryId,
+    Merge,
+    Origin,
+    Put,
+    RangeCompare,
+    Write,
+)
+from cosessiond.store.quota import ADDED_BYTES
 
-WriteRequest = messages.Put | messages.Delete | messages.Merge | messages.Txn
+WriteRequest = messages.Put | messages.Delete | messages.Merge | messages.Add | messages.Append | messages.Txn
 
 _encode = msgpack.Encoder().encode
 #: What a patch that keeps something of its entry begins with: a map, in MessagePack.
 _MAP_BYTES: Final = frozenset({*range(0x80, 0x90), 0xDE, 0xDF})
+#: What a list begins with.
+_LIST_BYTES: Final = frozenset({*range(0x90, 0xA0), 0xDC, 0xDD})
+_EMPTY_LIST: Final = b"\x90"
 _CONTROL: Final = frozenset(map(chr, (*range(32), 127)))
 
 
@@ -143,6 +159,19 @@ class Allowance:
         return value
 
 
+def add(id: EntryId, number: float, allowance: Allowance) -> Add:
+    """An addition. Raises InvalidRequest for what is no number of the domain."""
+    return Add(id, allowance.admit(_encode(number), "number"))
+
+
+def append(id: EntryId, values: bytes, allowance: Allowance) -> Append:
+    """An append of one element or more. Raises InvalidRequest and TooLarge."""
+    admitted = allowance.admit(values, "values")
+    if admitted[0] not in _LIST_BYTES or admitted == _EMPTY_LIST:
+        raise InvalidRequest("cannot append that: `values` is the list of what to append, one element or more")
+    return Append(id, admitted)
+
+
 def put(id: EntryId, value: bytes, *, ttl_s: float, ephemeral: bool, session: str) -> Put:
     """One put of an admitted value with its lease; an ephemeral one needs `ephemeral_guards` besides."""
     if not 0 <= ttl_s <= TTL_S_MAX:
@@ -196,6 +225,10 @@ def txn_writes(
             found.append(put(id, value, ttl_s=write.ttl_s, ephemeral=write.ephemeral, session=session))
         elif isinstance(write, messages.TxnMerge):
             found.append(Merge(id, allowance.admit(bytes(write.patch), "patch")))
+        elif isinstance(write, messages.TxnAdd):
+            found.append(add(id, write.number, allowance))
+        elif isinstance(write, messages.TxnAppend):
+            found.append(append(id, bytes(write.values), allowance))
         else:
             found.append(Delete(id))
     ids = [write.id for write in found]
@@ -210,13 +243,18 @@ def txn_writes(
 
 
 def _weight(core: Core, write: Write) -> int:
-    """The bytes a write may leave; of a merge, with the entry it goes into: 128 small patches may rewrite 32 MiB."""
+    """The bytes a write may leave; of a merge or append, with the entry it goes into: 128 small ones may rewrite 32
+    MiB.
+    """
     if isinstance(write, Put):
         return len(write.value)
     if isinstance(write, Merge):
         before = core.store.get(write.id)
         return len(write.patch) + (len(before.value) if before and write.patch[0] in _MAP_BYTES else 0)
-    return 0
+    if isinstance(write, Append):
+        before = core.store.get(write.id)
+        return len(write.values) + (len(before.value) if before else 0)
+    return ADDED_BYTES if isinstance(write, Add) else 0
 
 
 def txn_compares(core: Core, request: messages.Txn) -> list[Compare]:

@@ -7,12 +7,15 @@ that called it makes that durable. `store/memory.py` says the same in independen
 from __future__ import annotations
 
 from itertools import chain
+from math import isfinite
 from typing import Any, Final, NamedTuple, Protocol
 
 from msgspec import Raw, msgpack
 
 from cosession.messages.limits import BATCH_BYTES_MAX, VALUE_BYTES_MAX, VALUE_DEPTH_MAX
 from cosessiond.store.engine import (
+    Add,
+    Append,
     Applied,
     Batch,
     Committed,
@@ -33,6 +36,14 @@ _decode = msgpack.Decoder().decode
 _encode = msgpack.Encoder().encode
 _decode_names = msgpack.Decoder(dict[str, Raw]).decode
 _NIL: Final = b"\xc0"
+_INT_MIN: Final = -(2**63)
+_INT_MAX: Final = 2**63 - 1
+# How lists begin (https://github.com/msgpack/msgpack/blob/master/spec.md#array-format-family).
+_FIXARRAY: Final = 0x90
+_ARRAY_16: Final = 0xDC
+_ARRAY_32: Final = 0xDD
+_FIXARRAY_MAX: Final = 15
+_ARRAY_16_MAX: Final = 0xFFFF
 _EMPTY_MAP: Final = b"\x80"
 _FIXMAP: Final = 0x80
 _MAPS: Final = frozenset({0xDE, 0xDF})
@@ -59,6 +70,13 @@ class Evaluated(NamedTuple):
     entries: list[tuple[EntryId, Entry | None]]
 
 
+class _Unfit(NamedTuple):
+    """Why a write cannot be done, and the code of that."""
+
+    code: str
+    why: str
+
+
 def evaluate(batch: Batch, view: View, revision: int) -> Evaluated | Committed | Conflicted | Refused:
     """Evaluate `batch` after `revision`. A bare Committed is one that changed nothing and takes no revision."""
     failed = _first_failing(batch, view)
@@ -74,8 +92,8 @@ def evaluate(batch: Batch, view: View, revision: int) -> Evaluated | Committed |
         found = _write(write, view.get(write.id), batch, own)
         if found is None:
             continue
-        if isinstance(found, str):
-            return Refused(revision, "too_large", found)
+        if isinstance(found, _Unfit):
+            return Refused(revision, found.code, found.why)
         changes.append(found[0])
         entries.append((write.id, found[1]))
     size = sum(len(change.value) for change in changes)
@@ -113,24 +131,19 @@ def _field(entry: Entry | None, name: str) -> int:
 
 def _write(
     write: Write, before: Entry | None, batch: Batch, revision: int
-) -> tuple[Applied, Entry | None] | str | None:
-    """One write: the change and the entry it leaves; None when it does nothing, a text when it cannot be done."""
+) -> tuple[Applied, Entry | None] | _Unfit | None:
+    """One write: the change and the entry it leaves; None when it does nothing."""
     replaced = (before.mod_revision, before.session) if before else (0, "")
     if isinstance(write, Delete):
         if before is None:
             return None
         return Applied(write.id, write.kind, b"", 0, before.create_revision, 0, "", *replaced), None
+    value = _value(write, before)
+    if isinstance(value, _Unfit):
+        return value
     if isinstance(write, Put):
-        value, ttl_ms, owner = write.value, write.ttl_ms, write.owner
-        if len(value) > VALUE_BYTES_MAX:
-            return f"cannot put {write.id[2]!r}: the value is over {VALUE_BYTES_MAX} bytes; split it over several keys"
+        ttl_ms, owner = write.ttl_ms, write.owner
     else:
-        merged = _merged(write, before)
-        if merged is None:
-            return (
-                f"cannot merge into {write.id[2]!r}: the result is over {VALUE_BYTES_MAX} bytes or too deep; split it"
-            )
-        value = merged
         ttl_ms, owner = (before.ttl_ms, before.owner) if before else (0, "")
     version = before.version + 1 if before else 1
     create_revision = before.create_revision if before else revision
@@ -150,12 +163,80 @@ def _write(
     return Applied(write.id, "put", value, version, create_revision, ttl_ms, owner, *replaced), entry
 
 
-def _merged(write: Merge, before: Entry | None) -> bytes | None:
-    value = merge_patch(before.value if before else _EMPTY_MAP, write.patch)
-    # What is merged keeps its level, so only a patch can make the result deeper than the entry is.
-    if len(value) > VALUE_BYTES_MAX or (_is_too_deep(write.patch) and _is_too_deep(value)):
-        return None
+def _value(write: Put | Merge | Add | Append, before: Entry | None) -> bytes | _Unfit:
+    """The value that a write leaves behind."""
+    key = write.id[2]
+    if isinstance(write, Put):
+        if len(write.value) <= VALUE_BYTES_MAX:
+            return write.value
+        return _Unfit("too_large", f"cannot put {key!r}: over {VALUE_BYTES_MAX} bytes; split it over several keys")
+    if isinstance(write, Add):
+        return _added(write, before)
+    if isinstance(write, Append):
+        if before and not _is_list(before.value):
+            return _Unfit("wrong_type", f"cannot append to {key!r}: its value is no list; put one, or use another key")
+        value = joined(before.value, write.values) if before else write.values
+        too_deep = _is_too_deep(write.values)  # its elements keep their level
+    else:
+        value = merge_patch(before.value if before else _EMPTY_MAP, write.patch)
+        # What is merged keeps its level, so only a patch can make the result deeper than the entry is.
+        too_deep = _is_too_deep(write.patch) and _is_too_deep(value)
+    if len(value) > VALUE_BYTES_MAX or too_deep:
+        what = "append to" if isinstance(write, Append) else "merge into"
+        why = f"cannot {what} {key!r}: the result is over {VALUE_BYTES_MAX} bytes or too deep; split it"
+        return _Unfit("too_large", why)
     return value
+
+
+def _added(write: Add, before: Entry | None) -> bytes | _Unfit:
+    key = write.id[2]
+    stood = _decode(before.value) if before and not _is_container(before.value) else 0 if before is None else None
+    if type(stood) not in (int, float):
+        return _Unfit("wrong_type", f"cannot add to {key!r}: its value is no number; put one, or use another key")
+    result = stood + _decode(write.number)
+    if type(result) is int and not _INT_MIN <= result <= _INT_MAX:
+        return _Unfit("too_large", f"cannot add to {key!r}: the sum has no place in 64 bits; add a float to go on")
+    if not isfinite(result):
+        return _Unfit("too_large", f"cannot add to {key!r}: the sum is infinite; put another number")
+    return _encode(result)
+
+
+def joined(one: bytes, other: bytes) -> bytes:
+    """Two canonical lists as one. Only their headers are looked at, so a large list costs a copy and no more."""
+    (count, start), (more, begin) = _list_header(one), _list_header(other)
+    total = count + more
+    if total <= _FIXARRAY_MAX:
+        header = bytes((_FIXARRAY | total,))
+    elif total <= _ARRAY_16_MAX:
+        header = bytes((_ARRAY_16,)) + total.to_bytes(2)
+    else:
+        header = bytes((_ARRAY_32,)) + total.to_bytes(4)
+    return b"".join((header, memoryview(one)[start:], memoryview(other)[begin:]))
+
+
+def list_length(value: bytes) -> int:
+    """How many elements an encoded list has."""
+    return _list_header(value)[0]
+
+
+def _list_header(value: bytes) -> tuple[int, int]:
+    """The number of elements, and where they begin."""
+    kind = value[0]
+    if kind == _ARRAY_16:
+        return int.from_bytes(value[1:3]), 3
+    if kind == _ARRAY_32:
+        return int.from_bytes(value[1:5]), 5
+    assert kind & 0xF0 == _FIXARRAY, "a list"
+    return kind & 0x0F, 1
+
+
+def _is_list(value: bytes) -> bool:
+    kind = value[0]
+    return kind & 0xF0 == _FIXARRAY or kind in (_ARRAY_16, _ARRAY_32)
+
+
+def _is_container(value: bytes) -> bool:
+    return _is_list(value) or _is_map(value)
 
 
 def merge_patch(target: bytes, patch: bytes) -> bytes:

@@ -83,8 +83,27 @@ class Merge(Struct, frozen=True, array_like=True, tag="merge", gc=False):
     patch: bytes
 
 
+class Add(Struct, frozen=True, array_like=True, tag="add", gc=False):
+    """Add `number` (canonical MessagePack of an integer or float) to the entry's value, absent counts as 0. Keeps
+    `ttl_ms` and `owner`. Two integers make an integer, a float makes a float. A value that is no number (a boolean is
+    none) refuses the batch as wrong_type, a result beyond 64 bits or that is not finite as too_large.
+    """
+
+    id: EntryId
+    number: bytes
+
+
+class Append(Struct, frozen=True, array_like=True, tag="append", gc=False):
+    """Append the elements of `values` (canonical MessagePack of a list) to the entry's list, absent counts as empty.
+    Keeps `ttl_ms` and `owner`. A value that is no list refuses the batch as wrong_type; sizes and depth as for a merge.
+    """
+
+    id: EntryId
+    values: bytes
+
+
 Compare = EntryCompare | RangeCompare
-Write = Put | Delete | Merge
+Write = Put | Delete | Merge | Add | Append
 
 
 class Batch(Struct, frozen=True, array_like=True, gc=False):
@@ -114,8 +133,8 @@ class Entry(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Applied(Struct, frozen=True, array_like=True, gc=False):
-    """What one write did. For a put or merge `kind` is "put" and `value` the whole new value; for a deletion or expiry
-    `value` is empty, `version` 0 and `create_revision` that of the life that ended.
+    """What one write did. For all but a deletion `kind` is "put" and `value` the whole new value; for a deletion or
+    expiry `value` is empty, `version` 0 and `create_revision` that of the life that ended.
 
     `replaced_revision`, `replaced_session`: the version that stood before (0 and "" when none).
     """
@@ -159,7 +178,7 @@ class Conflicted(Struct, frozen=True, gc=False):
 
 class Refused(Struct, frozen=True, gc=False):
     """The batch certainly had no effect; `code` is of the error catalogue
-    (request_id_reused, too_large, disk_full).
+    (request_id_reused, too_large, wrong_type, disk_full).
     """
 
     revision: int

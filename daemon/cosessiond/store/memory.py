@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import reduce
+from math import isinf
 from typing import Any, Final
 
 from msgspec import Struct, msgpack
@@ -21,6 +22,8 @@ from cosession.messages.limits import BATCH_BYTES_MAX, VALUE_BYTES_MAX
 from cosessiond.store import hash
 from cosessiond.store.engine import (
     BATCH_FORMAT,
+    Add,
+    Append,
     Applied,
     Batch,
     BelowWindow,
@@ -31,6 +34,7 @@ from cosessiond.store.engine import (
     Entry,
     EntryCompare,
     EntryId,
+    Merge,
     Outcome,
     Page,
     Position,
@@ -52,8 +56,8 @@ class _Version(Struct, frozen=True):
     batch: Committed
 
 
-class _TooLarge(Exception):
-    """A write would leave a value behind that format 1 does not allow; carries the message."""
+class _Unfit(Exception):
+    """A write would leave a value behind that format 1 does not allow, or meets one of the wrong kind: (code, why)."""
 
 
 class MemoryEngine:
@@ -123,8 +127,8 @@ class MemoryEngine:
             return conflict
         try:
             made = [self._write(write) for write in (batch.then if conflict is None else batch.otherwise)]
-        except _TooLarge as error:
-            return Refused(self._revision, "too_large", str(error))
+        except _Unfit as error:
+            return Refused(self._revision, *error.args)
         changes = tuple(change for change in made if change is not None)
         if (size := sum(len(change.value) for change in changes)) > BATCH_BYTES_MAX:
             why = f"its values would have {size} bytes together, the limit is {BATCH_BYTES_MAX}"
@@ -168,7 +172,7 @@ class MemoryEngine:
     def _write(self, write: Write) -> Applied | None:
         """What `write` does in the next revision; None when that is nothing: only the deletion of what is absent.
 
-        A put or merge always makes a version, also of the value that stood before.
+        All but a deletion always make a version, also of the value that stood before.
         """
         old = self._entry(write.id, self._revision)
         revision = self._revision + 1
@@ -180,11 +184,11 @@ class MemoryEngine:
         if isinstance(write, Put):
             value, ttl_ms, owner = write.value, write.ttl_ms, write.owner
         else:
-            value = _merged(write.id, None if old is None else old.value, write.patch)
+            value = _result(write, _ABSENT[type(write)] if old is None else msgpack.decode(old.value))
             ttl_ms, owner = (0, "") if old is None else (old.ttl_ms, old.owner)
         if len(value) > VALUE_BYTES_MAX:  # of a put as well, although admission lets none through
             why = f"its value would have {len(value)} bytes, the limit is {VALUE_BYTES_MAX}"
-            raise _TooLarge(f"cannot write {write.id[2]}: {why}; do: split it over several keys")
+            raise _Unfit("too_large", f"cannot write {write.id[2]}: {why}; do: split it over several keys")
         if old is None:  # a new life; a deletion before it is not "the version that stood before"
             return Applied(write.id, "put", value, 1, revision, ttl_ms, owner, 0, "")
         life = (old.version + 1, old.create_revision)
@@ -328,11 +332,29 @@ def _version_row(version: _Version) -> VersionRow:
     return VersionRow(*what, batch.revision, batch.time_ms, batch.origin)
 
 
-def _merged(id: EntryId, target: bytes | None, patch: bytes) -> bytes:
-    """RFC 7396 on encoded values; raises _TooLarge when the result is nested too deep."""
-    result = _merge(None if target is None else msgpack.decode(target), msgpack.decode(patch))
+#: What an absent entry counts as.
+_ABSENT: Final[dict[type, Any]] = {Merge: {}, Add: 0, Append: []}
+
+
+def _result(write: Merge | Add | Append, value: Any) -> bytes:
+    """What a write makes of `value`, encoded. Raises _Unfit."""
+    key = write.id[2]
+    if isinstance(write, Merge):
+        result = _merge(value, msgpack.decode(write.patch))
+    elif isinstance(write, Add):
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise _Unfit("wrong_type", f"cannot add to {key}: its value is no number; do: put one first")
+        result = value + msgpack.decode(write.number)
+        if isinstance(result, int) and not -(2**63) <= result < 2**63:
+            raise _Unfit("too_large", f"cannot add to {key}: the sum has no place in 64 bits; do: use a float")
+        if isinf(result):
+            raise _Unfit("too_large", f"cannot add to {key}: the sum is infinite; do: put it anew")
+    else:
+        if not isinstance(value, list):
+            raise _Unfit("wrong_type", f"cannot append to {key}: its value is no list; do: put one first")
+        result = value + msgpack.decode(write.values)
     if _depth(result) > _DEPTH_MAX:
-        raise _TooLarge(f"cannot merge into {id[2]}: the result is nested deeper than {_DEPTH_MAX} levels")
+        raise _Unfit("too_large", f"cannot write {key}: the result is nested deeper than {_DEPTH_MAX} levels")
     return msgpack.encode(result)
 
 

@@ -6,12 +6,17 @@ pass while the queue has room, and so does the end of a session, so that a full 
 
 from __future__ import annotations
 
+from typing import Final
+
 from cosession.errors import CosessionError, Overloaded
 from cosession.messages.limits import COMMIT_QUEUE_BYTES_MAX, COMMIT_QUEUE_MAX, Limits
 from cosessiond.metrics import Metrics
-from cosessiond.store.engine import Batch, Delete, Merge, Put
+from cosessiond.store.engine import Add, Append, Batch, Delete, Merge, Put
 from cosessiond.store.index import Index
 from cosessiond.store.queued import Queued
+
+#: What a sum has at most: a type byte and 64 bits.
+ADDED_BYTES: Final = 9
 
 
 def batch_bytes(batch: Batch, index: Index) -> int:
@@ -20,9 +25,12 @@ def batch_bytes(batch: Batch, index: Index) -> int:
     for write in (*batch.then, *batch.otherwise):
         if isinstance(write, Put):
             size += len(write.value)
-        elif isinstance(write, Merge):
+        elif isinstance(write, Add):
+            size += ADDED_BYTES
+        elif isinstance(write, Merge | Append):
             before = index.get(write.id)
-            size += len(write.patch) + (len(before.value) if before else 0)
+            given = write.patch if isinstance(write, Merge) else write.values
+            size += len(given) + (len(before.value) if before else 0)
     return size
 
 

@@ -1,10 +1,10 @@
-"""put, delete, merge, txn: from a request to a batch, and from an outcome to a reply."""
+"""put, delete, merge, add, append, txn: from a request to a batch, and from an outcome to a reply."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET, Raw, UnsetType, msgpack
 
 from cosession import model
 from cosession.errors import InvalidRequest
@@ -15,6 +15,7 @@ from cosessiond.server.conversation import Call
 from cosessiond.server.core import Core
 from cosessiond.server.proposing import Decided, commit
 from cosessiond.server.table import Access, Row
+from cosessiond.store.apply import list_length
 from cosessiond.store.engine import (
     Applied,
     Committed,
@@ -24,6 +25,8 @@ from cosessiond.store.engine import (
     EntryId,
     Merge,
 )
+
+_decode_number: Final = msgpack.Decoder(int | float).decode
 
 
 def put(core: Core, call: Call, request: messages.Put) -> None:
@@ -85,6 +88,48 @@ def merge(core: Core, call: Call, request: messages.Merge) -> None:
     commit(core, call, request, decide, answer)
 
 
+def add(core: Core, call: Call, request: messages.Add) -> None:
+    """A number added at apply: the order of commits is the order of additions."""
+
+    def decide() -> Decided:
+        id = admission.writable(core, request.space, request.project, request.key)
+        write = admission.add(id, request.number, admission.Allowance(core))
+        compares = _expected(id, request.expect_revision)
+        return core.store.batch(admission.origin(core, call, request), compares, [write]), 0
+
+    def answer(outcome: Committed) -> Reply:
+        value = outcome.changes[0].value
+        return messages.AddReply(
+            revision=core.store.revision,
+            written=_written(outcome)[0],
+            value=_decode_number(value) if value else None,
+            repeated=outcome.repeated,
+        )
+
+    commit(core, call, request, decide, answer)
+
+
+def append(core: Core, call: Call, request: messages.Append) -> None:
+    """Elements appended at apply; the answer has the new length, not the list."""
+
+    def decide() -> Decided:
+        id = admission.writable(core, request.space, request.project, request.key)
+        write = admission.append(id, bytes(request.values), admission.Allowance(core))
+        compares = _expected(id, request.expect_revision)
+        return core.store.batch(admission.origin(core, call, request), compares, [write]), 0
+
+    def answer(outcome: Committed) -> Reply:
+        value = outcome.changes[0].value
+        return messages.AppendReply(
+            revision=core.store.revision,
+            written=_written(outcome)[0],
+            length=list_length(value) if value else None,
+            repeated=outcome.repeated,
+        )
+
+    commit(core, call, request, decide, answer)
+
+
 def txn(core: Core, call: Call, request: messages.Txn) -> None:
     """Compares and writes as one batch."""
 
@@ -140,5 +185,7 @@ ROWS: Final = (
     Row(messages.Put, Access.WRITE, put),
     Row(messages.Delete, Access.WRITE, delete),
     Row(messages.Merge, Access.WRITE, merge),
+    Row(messages.Add, Access.WRITE, add),
+    Row(messages.Append, Access.WRITE, append),
     Row(messages.Txn, Access.WRITE, txn),
 )
