@@ -20,6 +20,7 @@ LAYERS: Final[dict[str, tuple[str, ...]]] = {
         "_version",
         "errors",
         "retries",  # what follows a failure; this low, since the fast verbs go by it too
+        "positions",  # where a watch stands, likewise
         "paths",
         "project",
         "model",

@@ -151,7 +151,8 @@ class Terminal:
         self.code: int | None = None
         self.shown = Screen(columns)
         self._text = ""
-        given = {"TERM": "xterm", **env}
+        # Its size is that of the terminal; COLUMNS (pytest-xdist sets it) would go before that.
+        given = {"TERM": "xterm", **{name: value for name, value in env.items() if name not in ("COLUMNS", "LINES")}}
         self.pid, self._fd = pty.fork()
         if self.pid == 0:
             try:

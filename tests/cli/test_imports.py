@@ -31,6 +31,14 @@ LINE = {
     "cosession.retries",
 }
 PROJECT = {"cosession.cli.scope", "cosession.project"}
+#: What lasts on top of one question.
+WATCH = {
+    "cosession.cli.difference",
+    "cosession.cli.following",
+    "cosession.cli.live",
+    "cosession.positions",
+    "select",
+}
 
 FAST = {
     ("get", "k"): {*LINE, *PROJECT, "cosession.cli.get"},
@@ -44,6 +52,7 @@ FAST = {
     ("debug", "ping"): {*LINE, "cosession.cli.ping"},
     ("debug", "ping", "--count", "3"): {*LINE, "cosession.cli.ping"},
     ("sockname",): {"cosession.cli.data", "cosession.cli.render", "cosession.paths", "cosession.cli.sockname"},
+    ("watch", "--count", "1"): {*LINE, *PROJECT, *WATCH, "cosession.cli.watch"},
     ("--version",): {"cosession._version"},
 }
 
@@ -113,21 +122,3 @@ def test_update_needs_no_library_either(cli):
     code, modules = loaded(cli, "update", "k", "--", "echo", "1")
     assert code == 0
     assert not modules & {"msgspec", "json", "socket", "asyncio", "cosession.sync"}
-
-
-def test_nothing_is_loaded_of_asyncio_by_the_lasting_verbs(cli):
-    cli.ok("put", "k", "1")
-    paths = [path for path in sys.path if path]
-    script = SHOW.format(paths=paths, arguments=["watch", "--count", "1"])
-    done = subprocess.run(
-        [sys.executable, "-S", "-E", "-c", script],
-        env=cli.env,
-        cwd=cli.cwd,
-        capture_output=True,
-        text=True,
-        timeout=20,
-        check=True,
-    )
-    modules = set(done.stderr.splitlines()[-1].split())
-    assert "msgspec" in modules
-    assert not modules & {"asyncio", "psutil", "cosession.aio", "subprocess", "logging"}

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from cosession.errors import Compacted, CosessionError, EpochChanged, Overloaded, error_from
-from cosession.exchange.cursor import SNAPSHOTS_MAX, Reset, WatchCursor
+from cosession.exchange.cursor import Reset, WatchCursor
 from cosession.messages.watches import Watch, WatchEvent, WatchReply
 from cosession.model import Change, Entry
+from cosession.positions import SNAPSHOTS_MAX
 
 
 def entry(key, revision):

@@ -101,5 +101,4 @@ def _sessions(given: Given, *, ended: bool) -> list[dict[str, Any]]:
 
 
 def _line(given: Given) -> Line:
-    given.put("--timeout", f"{WAIT_S}")
-    return Line(given, spawn=False)
+    return Line(given, spawn=False, timeout_s=WAIT_S)

@@ -28,6 +28,7 @@ from cosession.errors import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from cosession.cli.options import Given
@@ -40,7 +41,7 @@ _QUEUE_FULL_S = 0.02
 _READ_BYTES = 256 * 1024
 
 
-class _Broken(Exception):
+class Broken(Exception):
     """The connection ended before the answer came."""
 
 
@@ -49,11 +50,14 @@ class _Unreadable(CosessionError):
 
 
 class Line:
-    """A connection for one command. `spawn`: start a daemon when there is none, unless the user forbids it."""
+    """A connection for one command. `spawn`: start a daemon when there is none, unless the user forbids it.
 
-    def __init__(self, given: Given, *, spawn: bool = True) -> None:
+    `timeout_s`: how long to wait where that is not for the user to say.
+    """
+
+    def __init__(self, given: Given, *, spawn: bool = True, timeout_s: float = 0.0) -> None:
         self._given = given
-        self._timeout_s = given.timeout_s()
+        self._timeout_s = timeout_s or given.timeout_s()
         self._deadline = monotonic() + self._timeout_s
         self._spawns = spawn
         self._may_spawn = spawn and not given.flag("--no-spawn")
@@ -64,6 +68,8 @@ class Line:
         self._connected_before = False
         self._in = bytearray()
         self._id = 0
+        #: How to wait while a daemon starts, where not by sleeping under a progress bar.
+        self._sleep: Callable[[float], None] | None = None
 
     def ask(self, method: str, params: dict[str, Any], *, members: str = "") -> dict[str, Any]:
         """The result of one call; raises the typed error the daemon answers.
@@ -96,7 +102,7 @@ class Line:
             except UnknownOutcome:
                 self.close()
                 raise
-            except _Broken:
+            except Broken:
                 code = retries.LOST
             except CosessionError as error:
                 failure = error
@@ -137,7 +143,7 @@ class Line:
         return f"the connection to {self.path} ended {often} before the answer"
 
     def _call(self, method: str, params: str) -> dict[str, Any]:
-        """One call on the open connection; raises _Broken when it ends, else what the daemon says against it."""
+        """One call on the open connection; raises Broken when it ends, else what the daemon says against it."""
         self._id += 1
         call = f'{{"jsonrpc":"2.0","id":{self._id},"method":{data.dumps(method)},"params":{params}}}\n'
         try:
@@ -164,7 +170,7 @@ class Line:
         except OSError:
             # What it said before it hung up (a refusal, for one) may still be there to read.
             if not self._in and not self._has_more():
-                raise _Broken from None
+                raise Broken from None
 
     def _receive(self) -> dict[str, Any]:
         seen = 0
@@ -174,7 +180,7 @@ class Line:
                 why = f"cannot read the answer: over {ANSWER_BYTES_MAX} bytes; ask for fewer entries"
                 raise _Unreadable(why, code="too_large")
             if not self._has_more():
-                raise _Broken
+                raise Broken
         message = bytes(self._in[:end])
         del self._in[: end + 1]
         try:
@@ -239,7 +245,8 @@ class Line:
 
         again = self._connected_before and self._spawns
         try:
-            return starting.connected(self._given, self._named, self._deadline, spawn=self._may_spawn, again=again)
+            how: dict[str, Any] = {"spawn": self._may_spawn, "again": again, "sleep": self._sleep}
+            return starting.connected(self._given, self._named, self._deadline, **how)
         except Unreachable as error:
             if self._spawns or "elsewhere" in error.data:
                 raise

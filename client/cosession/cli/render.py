@@ -138,6 +138,16 @@ def cut(text: str, width: int) -> str:
     return text + mark
 
 
+def cut_head(text: str, width: int) -> str:
+    """`text` cut to `width` columns with its end kept, where names that begin alike differ."""
+    if cells(text) <= width:
+        return text
+    mark = "\u2026" if is_utf8() else "..."
+    while text and cells(text) > width - len(mark):
+        text = text[1:]
+    return mark + text
+
+
 def pad(text: str, width: int) -> str:
     """`text` filled with blanks to `width` columns."""
     return text + " " * (width - cells(text))

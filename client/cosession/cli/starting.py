@@ -6,6 +6,7 @@ person who waits when it takes long.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from typing import TYPE_CHECKING
@@ -15,24 +16,32 @@ from cosession.reach import opening, target_of
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from cosession.cli.options import Given
 
 
 def connected(
-    given: Given, named: str, deadline: float, *, spawn: bool, again: bool = False, env: Mapping[str, str] = os.environ
+    given: Given,
+    named: str,
+    deadline: float,
+    *,
+    spawn: bool,
+    again: bool = False,
+    env: Mapping[str, str] = os.environ,
+    sleep: Callable[[float], None] | None = None,
 ) -> socket.socket:
     """A connection to a daemon of ours, started if need be and allowed; raises Unreachable or NotAllowed.
 
     `named`: the socket the user chose, "" for the usual one. `deadline` is of the monotonic clock. `again`: the daemon
-    was there a moment ago and may be on its way back.
+    was there a moment ago and may be on its way back. `sleep`: how to wait, for a verb that shows that itself.
     """
     steps = opening(target_of(named or None, spawn=spawn, env=env), deadline, again=again)
+    what = "waiting for the daemon to start" if spawn else "waiting for the daemon"
     try:
-        with Progress(given, "waiting for the daemon to start" if spawn else "waiting for the daemon"):
+        with contextlib.nullcontext() if sleep else Progress(given, what):
             while True:
-                time.sleep(next(steps))
+                (sleep or time.sleep)(next(steps))
     except StopIteration as stop:
         found: socket.socket = stop.value
         return found

@@ -7,7 +7,7 @@ Rule: all knowledge of positions is in `exchange.cursor`; here events are fetche
 from __future__ import annotations
 
 from collections import deque
-from typing import Final, Self
+from typing import Self
 
 from msgspec.structs import replace
 
@@ -15,13 +15,11 @@ from cosession.errors import Closed, CosessionError, TimedOut, Unreachable
 from cosession.exchange.calls import LinkLost
 from cosession.exchange.cursor import WatchCursor, WatchItem
 from cosession.messages.watches import Watch as Request
+from cosession.positions import RECONNECT_S
 from cosession.retries import back_off_s
 
 from .io import Link, Startable, now, pause
 from .linking import Common, open_link
-
-#: How long a watch looks for a daemon that went away before it ends with Unreachable.
-RECONNECT_S: Final = 60.0
 
 
 class Watch(Startable):
