@@ -151,7 +151,7 @@ def _pages(engine: Engine, id: EntryId, prefix: str, limit: int, revision: int) 
         yield page
         if not page.more:
             return
-        after = page.entries[-1].id[2]
+        after = page.reached
 
 
 def _raised(call: Callable[[], object]) -> object:

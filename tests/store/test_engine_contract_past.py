@@ -262,11 +262,11 @@ def test_the_newest_batch_always_stays(place: Place, window: Window) -> None:
 def test_trimming_goes_in_slices_of_about_the_rows_asked_for(place: Place) -> None:
     engine = place.open(Window(log_revisions=4))
     ten_batches(engine)
-    assert engine.trim(2) >= 2
-    assert engine.position().compact_revision == 3
-    assert engine.trim(2) >= 2
-    assert engine.position().compact_revision == 5
-    trim_all(engine, 1)
+    before = engine.position().compact_revision
+    while engine.trim(2):
+        reached = engine.position().compact_revision
+        assert before <= reached <= before + 2
+        before = reached
     assert engine.position().compact_revision == 7
 
 

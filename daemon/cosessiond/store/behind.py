@@ -136,6 +136,12 @@ class Behind:
                     del self._versions[change.id]
             self._requests.pop(step.outcome.origin.request_id, None)
 
+    def trimmed(self, meta: reads.Meta, dropped_bytes: int) -> None:
+        """The log begins where `meta` says and is shorter by so much: so it will be recorded with each step."""
+        for step in self._steps:
+            step.meta.compact_revision, step.meta.anchor_hash = meta.compact_revision, meta.anchor_hash
+            step.meta.log_bytes -= dropped_bytes
+
 
 def write(db: sqlite3.Connection, steps: list[Step]) -> None:
     """All rows that follow from `steps`, in the caller's transaction, and the position behind the last of them."""

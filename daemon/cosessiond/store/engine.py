@@ -12,11 +12,15 @@ Rule: plain data and signatures only; no engine is imported here.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
 from msgspec import Struct
 
 BATCH_FORMAT: Final = 1
+
+#: What one read of the past looks at: keys, and bytes of values, when one of them does not have more already.
+PAST_KEYS: Final = 1_024
+PAST_BYTES: Final = 256 * 1024
 
 #: Where an entry lives: (space, project, key).
 EntryId = tuple[str, str, str]
@@ -215,10 +219,18 @@ class Position(Struct, frozen=True, gc=False):
 
 
 class Page(Struct, frozen=True, gc=False):
-    """Entries in key order; `more` says that keys follow the last one."""
+    """Entries in key order. `more`: there may be others behind the key `reached`; else that is ""."""
 
     entries: tuple[Entry, ...]
     more: bool
+    reached: str = ""
+
+
+class Surplus(NamedTuple):
+    """What of the log `Engine.trim` is to drop: batches, because they are too many or were asked to go, and bytes."""
+
+    batches: int
+    bytes: int
 
 
 class Window(Struct, frozen=True, gc=False):
@@ -280,18 +292,33 @@ class Engine(Protocol):
         ...
 
     def range_at(self, space: str, project: str, *, prefix: str, after: str, limit: int, revision: int) -> Page:
-        """Entries under `prefix` with key > `after` as they were at `revision`. Raises BelowWindow."""
+        """Entries under `prefix` with key > `after` as they were at `revision`. Raises BelowWindow.
+
+        At most `limit`, and fewer, even none, once PAST_BYTES of values were found or PAST_KEYS keys looked at, of
+        those that did not exist then as well: `Page.reached` is where to go on.
+        """
         ...
 
     def history(self, id: EntryId, limit: int, before: int) -> list[VersionRow]:
         """Versions of `id` newest first, with mod_revision < `before` when that is above 0, at most `limit`.
 
-        Only the newest `Window.versions` versions of an entry are ever shown, whatever else is still kept.
+        Only the newest `Window.versions` versions of an entry are ever shown, whatever else is still kept. Fewer than
+        `limit` once they have about PAST_BYTES, but none only when there are none: go on with the last as `before`.
         """
         ...
 
+    @property
+    def surplus(self) -> Surplus:
+        """What of the log is beyond `Window` or was asked to go; cheap. The newest batch never is."""
+        ...
+
+    def compact(self, revision: int) -> None:
+        """The batches below `revision` are surplus from now on, for as long as this engine is open."""
+        ...
+
     def trim(self, rows_max: int) -> int:
-        """Drop at most about `rows_max` rows that `Window` no longer asks for; returns how many (0: nothing to do).
+        """Drop some of the surplus in about as much work as `rows_max` small rows are; returns how much work it was
+        (0: nothing to do, or no room on the disk to do it).
 
         The oldest batches go first and `compact_revision` rises to the oldest one kept. A version is dropped when it
         is neither among the newest `Window.versions` of its entry nor needed to read at `compact_revision` or above.

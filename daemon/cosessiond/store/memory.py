@@ -40,6 +40,7 @@ from cosessiond.store.engine import (
     Position,
     Put,
     Refused,
+    Surplus,
     VersionRow,
     Window,
     Write,
@@ -71,6 +72,7 @@ class MemoryEngine:
         self._revision = 0
         # A store that never wrote stands at compact revision 1: the oldest revision there can ever be.
         self._compact_revision = 1
+        self._floor = 0  # batches below it were asked to go
         self._chain = hash.ZERO_CHAIN
         self._log: list[Committed] = []
         self._versions: dict[EntryId, list[_Version]] = {}
@@ -240,10 +242,11 @@ class MemoryEngine:
         return self._entry(id, revision)
 
     def range_at(self, space: str, project: str, *, prefix: str, after: str, limit: int, revision: int) -> Page:
-        """See `Engine.range_at`."""
+        """See `Engine.range_at`. A page of this engine is bounded by `limit` alone."""
         self._check_window(revision)
         found = [each for each in self._range(space, project, prefix, revision) if each.id[2] > after]
-        return Page(tuple(found[:limit]), more=len(found) > limit)
+        page, more = tuple(found[:limit]), len(found) > limit
+        return Page(page, more, (page[-1].id[2] if page else after) if more else "")
 
     def _range(self, space: str, project: str, prefix: str, revision: int) -> Iterator[Entry]:
         for id in sorted(self._versions):
@@ -257,12 +260,28 @@ class MemoryEngine:
             raise BelowWindow(self._compact_revision)
 
     def history(self, id: EntryId, limit: int, before: int) -> list[VersionRow]:
-        """See `Engine.history`. The bound `Window.versions` counts deletions, and counts before `before` does."""
+        """See `Engine.history`. The bound `Window.versions` counts deletions, and counts before `before` does. What is
+        shown is bounded by `limit` alone.
+        """
         shown = list(reversed(self._versions.get(id, [])))[: self._window.versions]
         rows = [_version_row(each) for each in shown if before <= 0 or each.batch.revision < before]
         return rows[:limit]
 
     # ---------------------------------------------------------------------------------------------------- forgetting
+
+    @property
+    def surplus(self) -> Surplus:
+        """See `Engine.surplus`."""
+        if len(self._log) <= 1:
+            return Surplus(0, 0)
+        asked = sum(batch.revision < self._floor for batch in self._log[:-1])
+        beyond = len(self._log) - self._window.log_revisions
+        size = sum(_batch_bytes(batch) for batch in self._log)
+        return Surplus(max(0, asked, beyond), max(0, size - self._window.log_bytes))
+
+    def compact(self, revision: int) -> None:
+        """See `Engine.compact`."""
+        self._floor = max(self._floor, revision)
 
     def trim(self, rows_max: int) -> int:
         """See `Engine.trim`. What counts as a row: a batch of the log, a version. The newest batch always stays."""
@@ -276,11 +295,14 @@ class MemoryEngine:
         return len(surplus) + len(versions)
 
     def _surplus_batches(self) -> list[Committed]:
-        """The oldest batches beyond `Window.log_revisions`, or that make the log larger than `Window.log_bytes`."""
+        """The oldest batches beyond `Window.log_revisions`, or that make the log larger than `Window.log_bytes`, or
+        that were asked to go.
+        """
         kept = size = 0
         for batch in reversed(self._log):
             size += _batch_bytes(batch)
-            if kept and (kept >= self._window.log_revisions or size > self._window.log_bytes):
+            beyond = kept >= self._window.log_revisions or size > self._window.log_bytes
+            if kept and (beyond or batch.revision < self._floor):
                 break
             kept += 1
         return self._log[: len(self._log) - kept]

@@ -13,7 +13,18 @@ from typing import Any, Final
 
 from msgspec import Struct, msgpack, structs
 
-from cosessiond.store.engine import Applied, Committed, Entry, EntryId, Origin, Page, StoreBroken, VersionRow
+from cosessiond.store.engine import (
+    PAST_BYTES,
+    PAST_KEYS,
+    Applied,
+    Committed,
+    Entry,
+    EntryId,
+    Origin,
+    Page,
+    StoreBroken,
+    VersionRow,
+)
 from cosessiond.store.hash import ROW_HASH_BYTES, chain_hash, record_hash, row_hash, version_hash
 from cosessiond.store.keys import end_of
 
@@ -62,17 +73,38 @@ _NEWER_THAN: Final = (
     "SELECT mod_revision FROM versions WHERE space = ? AND project = ? AND key = ? AND mod_revision > ?"
     " ORDER BY mod_revision LIMIT ?"
 )
-_VERSIONS_SHOWN: Final = (
-    "SELECT * FROM (" + _VERSIONS_OF + " ORDER BY mod_revision DESC LIMIT ?) WHERE ? <= 0 OR mod_revision < ? LIMIT ?"  # noqa: S608  # of constants
+_NTH_NEWEST: Final = (
+    "SELECT mod_revision FROM versions WHERE space = ? AND project = ? AND key = ?"
+    " ORDER BY mod_revision DESC LIMIT 1 OFFSET ?"
 )
-
-
-# Beside max(), `kind` is that of the newest row (https://www.sqlite.org/lang_select.html#bareagg): any number of keys
-# that were deleted by then is passed over inside SQLite.
-_NEWEST_KEYS: Final = (
-    "SELECT key, max(mod_revision), kind FROM versions WHERE space = ? AND project = ? AND key >= ?"
-    " AND (? = '' OR key < ?) AND key > ? AND mod_revision <= ? GROUP BY key HAVING kind = 'put' ORDER BY key LIMIT ?"
+_VERSIONS_BETWEEN: Final = (
+    _VERSIONS_OF + " AND mod_revision >= ? AND mod_revision < ? ORDER BY mod_revision DESC LIMIT ?"
 )
+_VERSION_IN: Final = (
+    "SELECT space, project, key, mod_revision, kind, version, create_revision, time_ms, origin, ttl_ms, owner, hash,"
+    " value FROM versions WHERE rowid = ?"
+)
+# One search for each key and one for what stood there, whatever number of versions it has: the next key is looked for,
+# never the end of this one.
+_NEXT_KEY: Final = (
+    "SELECT key FROM versions WHERE space = ?1 AND project = ?2 AND key {begin} AND (?4 = '' OR key < ?4)"
+    " ORDER BY key LIMIT 1"
+)
+_STANDING: Final = f"""
+    WITH RECURSIVE keys (key) AS (
+        SELECT * FROM ({_NEXT_KEY.format(begin="{begin} ?3")})
+        UNION ALL
+        SELECT ({_NEXT_KEY.format(begin="> keys.key")}) FROM keys WHERE keys.key IS NOT NULL
+        LIMIT ?6
+    )
+    SELECT keys.key, found.rowid, found.kind, length(found.value) FROM keys LEFT JOIN versions AS found
+    ON found.rowid = (
+        SELECT rowid FROM versions WHERE space = ?1 AND project = ?2 AND key = keys.key AND mod_revision <= ?5
+        ORDER BY mod_revision DESC LIMIT 1
+    ) WHERE keys.key IS NOT NULL"""  # noqa: S608  # of constants
+_STANDING_FROM: Final = _STANDING.format(begin=">=")
+_STANDING_BEHIND: Final = _STANDING.format(begin=">")
+_REVISION_END: Final = 2**63 - 1
 
 
 def read_meta(db: sqlite3.Connection) -> Meta:
@@ -224,18 +256,37 @@ def range_at(
     db: sqlite3.Connection, space: str, project: str, *, prefix: str, after: str, limit: int, revision: int
 ) -> Page:
     """See `Engine.range_at`."""
-    end = end_of(prefix)
-    first = max(prefix, after)  # so that a page costs the same wherever it lies
-    bounds = (space, project, first, end, end, after, revision, limit + 1)
-    keys = db.execute(_NEWEST_KEYS, bounds).fetchall()
-    found = [entry_at(db, (space, project, key), newest) for key, newest, _ in keys[:limit]]
-    return Page(tuple(entry for entry in found if entry is not None), more=len(keys) > limit)
+    found: list[Entry] = []
+    size = looked = 0
+    reached = after
+    keys = _STANDING_BEHIND if after >= prefix else _STANDING_FROM
+    bounds = (space, project, max(after, prefix), end_of(prefix), revision, PAST_KEYS)
+    for key, rowid, kind, value_bytes in db.execute(keys, bounds):
+        looked += 1
+        if kind == "put":
+            size += value_bytes
+            if len(found) == limit or (found and size > PAST_BYTES):
+                return Page(tuple(found), more=True, reached=reached)
+            entry = _entry(db.execute(_VERSION_IN, (rowid,)).fetchone())
+            assert entry is not None, "it is a put"
+            found.append(entry)
+        reached = key
+    more = looked == PAST_KEYS
+    return Page(tuple(found), more, reached if more else "")
 
 
 def history(db: sqlite3.Connection, id: EntryId, limit: int, before: int, versions_max: int) -> list[VersionRow]:
     """See `Engine.history`."""
-    rows = db.execute(_VERSIONS_SHOWN, (*id, versions_max, before, before, limit)).fetchall()
-    return [_version(row) for row in rows]
+    oldest = db.execute(_NTH_NEWEST, (*id, versions_max - 1)).fetchone()
+    bounds = (oldest[0] if oldest else 0, before if before > 0 else _REVISION_END, limit)
+    found: list[VersionRow] = []
+    size = 0
+    for row in db.execute(_VERSIONS_BETWEEN, (*id, *bounds)):
+        size += len(row[-1])
+        if found and size > PAST_BYTES:
+            break
+        found.append(_version(row))
+    return found
 
 
 def with_value(

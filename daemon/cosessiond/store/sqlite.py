@@ -21,7 +21,7 @@ from typing import Any, Final, TypeVar
 from msgspec import DecodeError
 
 from cosession.errors import ConfigError
-from cosessiond.store import behind, reads, schema, trimming, wal
+from cosessiond.store import behind, reads, schema, wal
 from cosessiond.store.apply import Evaluated, evaluate
 from cosessiond.store.engine import (
     Batch,
@@ -34,12 +34,14 @@ from cosessiond.store.engine import (
     Position,
     Refused,
     StoreBroken,
+    Surplus,
     VersionRow,
     Window,
 )
 from cosessiond.store.hash import ZERO_CHAIN, ZERO_STATE, chain_hash
 from cosessiond.store.live import Live
 from cosessiond.store.requests import RequestIds
+from cosessiond.store.trimming import Trimming
 from cosessiond.store.writes import Group, entry_of, log_body
 
 #: Newest batches whose chain is recomputed at every start: so many, or as many as have so many bytes.
@@ -47,6 +49,8 @@ VERIFY_BATCHES: Final = 1_000
 VERIFY_BYTES: Final = 4 * 1024 * 1024
 #: What is laid out of the WAL at a start: about what it holds when it is checkpointed.
 WAL_BYTES: Final = 8 * 1024 * 1024
+#: Entries looked up at a time for a page of the past: what is behind may say that many of them are gone.
+PAGE_ROWS_MIN: Final = 64
 #: Batches that a start derives from the log at a time.
 REPLAY_BATCHES: Final = 256
 #: Rows that may be behind while the disk has no room for them; above that, nothing more is committed.
@@ -67,7 +71,9 @@ class SqliteEngine:
         self._live = Live()
         self._behind = behind.Behind()
         self._meta = reads.read_meta(db)
+        self._settled = self._meta  # as the tables have it
         self._requests = RequestIds(db, window)
+        self._trimming = Trimming(db, window)
 
     @classmethod
     def open(
@@ -250,19 +256,23 @@ class SqliteEngine:
         """See `Engine`."""
         self._check_window(revision)
         newest = self._behind.standing(space, project, prefix, revision)
+        start = after
         found: list[Entry] = []
-        rows = max(1, limit)
+        rows = max(PAGE_ROWS_MIN, limit)
         while True:
             page = self._guard(
                 reads.range_at, space, project, prefix=prefix, after=after, limit=rows, revision=revision
             )
-            last = page.entries[-1].id[2] if page.more else ""
             keys: dict[str, Entry | None] = {entry.id[2]: entry for entry in page.entries}
-            keys |= {key: entry for key, entry in newest.items() if after < key and (not page.more or key <= last)}
+            until = page.reached
+            keys |= {key: entry for key, entry in newest.items() if after < key and (not page.more or key <= until)}
             found += [entry for _, entry in sorted(keys.items()) if entry is not None]
-            if len(found) > limit or not page.more:
-                return Page(tuple(found[:limit]), more=len(found) > limit)
-            after = last
+            if len(found) > limit:
+                shown = tuple(found[:limit])
+                return Page(shown, more=True, reached=shown[-1].id[2] if shown else start)
+            if not page.more or len(page.entries) < rows:
+                return Page(tuple(found), page.more, until)
+            after = until
 
     def history(self, id: EntryId, limit: int, before: int) -> list[VersionRow]:
         """See `Engine`."""
@@ -302,26 +312,39 @@ class SqliteEngine:
 
         if not self._unless_full(write):
             return False
+        self._settled = steps[-1].meta
         self._behind.written(steps)
         self._requests.written(steps[-1].outcome.revision)
         return True
 
+    @property
+    def surplus(self) -> Surplus:
+        """See `Engine`."""
+        return self._trimming.surplus(self._meta)
+
+    def compact(self, revision: int) -> None:
+        """See `Engine`."""
+        self._trimming.compact(revision)
+
     def trim(self, rows_max: int) -> int:
-        """See `Engine`. What is behind is derived first: it must be kept when its log row goes."""
-        if self._behind and not self.settle(self._behind.rows):
+        """See `Engine`. What follows from a batch is written before its log row goes."""
+        if not any(self.surplus):
             return 0
-        meta = self._meta.copy()
-        dropped = 0
+        if self._meta.compact_revision >= self._settled.revision:
+            rows = self._behind.rows
+            return rows - self._behind.rows if self.settle(rows_max) else 0
+        meta, settled = self._meta.copy(), self._settled.copy()
+        done = 0
 
         def trim() -> None:
-            nonlocal dropped
-            dropped = trimming.trim(self._db, self._window, meta, rows_max)
+            nonlocal done
+            done = self._trimming.trim(meta, settled, rows_max)
 
         if not self._unless_full(trim):
             return 0
-        if dropped:
-            self._meta = meta
-        return dropped
+        self._behind.trimmed(meta, self._meta.log_bytes - meta.log_bytes)
+        self._meta, self._settled = meta, settled
+        return done
 
     def _unless_full(self, change: Callable[[], None]) -> bool:
         """Carry out one transaction of upkeep; False when the disk had no room, and nothing was changed."""

@@ -16,7 +16,7 @@ from cosessiond.server import admission
 from cosessiond.server.conversation import Call
 from cosessiond.server.core import Core
 from cosessiond.server.table import Access, Row
-from cosessiond.store.engine import Entry, Page, VersionRow
+from cosessiond.store.engine import Entry, EntryId, Page, VersionRow
 from cosessiond.store.public import public_entry
 
 #: Entries of the past that one slice of the store's thread looks up.
@@ -85,7 +85,7 @@ class _PastRange:
             return
         gathered.extend(found.entries)
         if found.more and len(gathered) <= request.limit and sum(len(e.value) for e in gathered) <= call.page_bytes_max:
-            self.look(gathered[-1].id[2])
+            self.look(found.reached)
             return
         entries, more = _page(gathered, request, call.page_bytes_max)
         call.reply(
@@ -104,23 +104,47 @@ def history(core: Core, call: Call, request: past.History) -> None:
     if not 1 <= request.limit <= VERSIONS_KEPT:
         raise InvalidRequest(f"cannot use limit {request.limit}: 1 to {VERSIONS_KEPT}, the number of versions kept")
 
-    def done(found: list[VersionRow] | CosessionError) -> None:
+    before = admission.revision(request.before_revision, "before_revision")
+    _History(core, call, id, request.limit).look(before)
+
+
+class _History:
+    """A page of versions, gathered in slices like a page of the past."""
+
+    __slots__ = ("_call", "_core", "_gathered", "_id", "_limit")
+
+    def __init__(self, core: Core, call: Call, id: EntryId, limit: int) -> None:
+        self._core = core
+        self._call = call
+        self._id = id
+        self._limit = limit
+        self._gathered: list[VersionRow] = []
+        call.reserve(call.page_bytes_max)
+
+    def look(self, before: int) -> None:
+        """Read the next slice, of versions before a revision."""
+        id, left = self._id, self._limit + 1 - len(self._gathered)
+        self._core.store.read(lambda engine: engine.history(id, left, before), self._done)
+
+    def _done(self, found: list[VersionRow] | CosessionError) -> None:
         if isinstance(found, CosessionError):
-            call.fail(found)
+            self._call.fail(found)
+            return
+        gathered = self._gathered
+        gathered.extend(found)
+        size = sum(len(row.value) for row in gathered)
+        if found and len(gathered) <= self._limit and size <= self._call.page_bytes_max:
+            self.look(found[-1].mod_revision)
             return
         versions: list[model.Version] = []
         size = 0
-        for row in found[: request.limit]:
+        for row in gathered[: self._limit]:
             size += len(row.value)
-            if versions and size > call.page_bytes_max:
+            if versions and size > self._call.page_bytes_max:
                 break
             versions.append(_version(row))
-        more = len(versions) < len(found)
-        call.reply(past.HistoryReply(revision=core.store.revision, versions=versions, more=more))
-
-    before = admission.revision(request.before_revision, "before_revision")
-    call.reserve(call.page_bytes_max)
-    core.store.read(lambda engine: engine.history(id, request.limit + 1, before), done)
+        more = len(versions) < len(gathered)
+        self._call.reply(past.HistoryReply(revision=self._core.store.revision, versions=versions, more=more))
 
 
 def _past(core: Core, revision: int) -> int:
