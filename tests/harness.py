@@ -41,6 +41,18 @@ def private_home() -> Iterator[Path]:
         shutil.rmtree(home, ignore_errors=True)
 
 
+def processes_of(place: Path) -> list[psutil.Process]:
+    """Every process that lives for a home under `place`."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("COSESSION_HOME", "").startswith(str(place)):
+                found.append(process)
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
 class Daemon:
     """One home and the daemon that serves it, over as many starts as a test needs. Not started by the constructor.
 

@@ -5,31 +5,18 @@ from __future__ import annotations
 import os
 import signal
 import time
-from pathlib import Path
 
-import psutil
 import pytest
+
+from harness import private_home, processes_of
 
 
 @pytest.fixture
 def place(nowhere, tmp_path_factory):  # noqa: ARG001 (its directories go last)
     """A temporary directory of its own for the demo, short enough for a socket."""
-    from harness import private_home
-
     with private_home() as path:
         nowhere.env["TMPDIR"] = str(path)
         yield path
-
-
-def processes_of(place: Path) -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get("COSESSION_HOME", "").startswith(str(place)):
-                found.append(process)
-        except (psutil.Error, OSError):
-            continue
-    return found
 
 
 def test_every_claim_of_the_demo_holds_with_its_numbers(nowhere, place):
