@@ -26,7 +26,7 @@ from cosession.config import Config
 from cosession.messages import REQUESTS, limits, reply_type, sessions, store, watches
 from cosession.messages.base import Reply
 from cosessiond import app
-from cosessiond.sessions import probes, verdict
+from cosessiond.sessions import verdict, watching
 from cosessiond.store.migrations import m001
 from source_tree import PACKAGES, ROOT, modules
 
@@ -58,7 +58,7 @@ NUMBERS: Final[tuple[tuple[str, object], ...]] = (
     ("missed_max", verdict.POLICY),
     ("idle_after_s", verdict.POLICY),
     ("lost_after_s", verdict.POLICY),
-    ("POLL_S", probes),
+    ("POLL_S", watching),
     ("SILENT_S", limits),
     ("DRAIN_S", app),
     ("LATCH_S", reach),

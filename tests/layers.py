@@ -22,6 +22,7 @@ LAYERS: Final[dict[str, tuple[str, ...]]] = {
         "retries",  # what follows a failure; this low, since the fast verbs go by it too
         "positions",  # where a watch stands, likewise
         "paths",
+        "peer",
         "project",
         "model",
         "messages.*",
@@ -82,6 +83,10 @@ LAYERS: Final[dict[str, tuple[str, ...]]] = {
         "sessions.identity",
         "sessions.verdict",
         "sessions.probes",
+        "sessions.notifying",
+        "sessions.pidfd",
+        "sessions.kqueue",
+        "sessions.watching",
         "sessions.ports",
         "sessions.records",
         "sessions.view",
@@ -131,6 +136,7 @@ SHARED: Final = (
     "cosession._version",
     "cosession.errors",
     "cosession.paths",
+    "cosession.peer",
     "cosession.project",
     "cosession.config",
     "cosession.model",
@@ -189,6 +195,7 @@ LIGHT: Final[dict[str, tuple[str, ...]]] = {
     "cosession.errors": (),
     "cosession.retries": (),
     "cosession.paths": ("cosession.errors",),
+    "cosession.peer": (),
     "cosession.hook": (),
 }
 

@@ -17,7 +17,6 @@ import errno
 import os
 import socket
 import stat
-import struct
 import sys
 import time
 from collections.abc import Generator, Iterator, Mapping
@@ -26,7 +25,7 @@ from typing import IO, TYPE_CHECKING, Final
 import msgspec
 from msgspec import Struct
 
-from cosession import paths
+from cosession import paths, peer
 from cosession.errors import NotAllowed, Unreachable
 
 if TYPE_CHECKING:
@@ -60,9 +59,6 @@ _OURS_ALONE: Final = frozenset(
     {"COSESSION_TOKEN", "COSESSION_SESSION", "COSESSION_PROJECT", "COSESSION_OFF", "COSESSION_NO_SPAWN"}
 )
 _PLACES: Final = ("COSESSION_SOCKET", "COSESSION_HOME", "COSESSION_SPOOL")
-
-_SOL_LOCAL: Final = 0  # macOS <sys/un.h>; struct xucred of <sys/ucred.h> begins with version and uid
-_LOCAL_PEERCRED: Final = 1
 
 
 class Target(Struct, frozen=True, kw_only=True):
@@ -243,14 +239,6 @@ class Starter:
                 self._stderr = (self._stderr + data)[-STDERR_BYTES_MAX:]
 
 
-def peer_uid(sock: socket.socket) -> int:
-    """The user id the peer runs as, from the kernel; raises OSError where it says nothing."""
-    if sys.platform == "darwin":
-        return int(struct.unpack_from("II", sock.getsockopt(_SOL_LOCAL, _LOCAL_PEERCRED, 76))[1])
-    _, uid, _ = struct.unpack("iii", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    return int(uid)
-
-
 def _attempt(target: Target) -> tuple[socket.socket | None, str]:
     """A connection, or None and why there is none yet."""
     found, absence = _connect(target, target.socket)
@@ -275,7 +263,7 @@ def _connect(target: Target, path: str) -> tuple[socket.socket | None, str]:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         sock.setblocking(False)
         sock.connect(path)
-        uid = peer_uid(sock)
+        uid = peer.uid_of(sock)
     except OSError as error:
         return None, _absence(target, path, error)
     finally:

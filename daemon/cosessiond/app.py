@@ -30,7 +30,7 @@ from cosessiond.process.neighbour import refuse_neighbour
 from cosessiond.server.assembly import TABLE, Consequences, World, assemble
 from cosessiond.server.core import Core, Identity
 from cosessiond.server.listener import Listener, bind
-from cosessiond.sessions import identity, probes
+from cosessiond.sessions import identity, probes, watching
 from cosessiond.store.commit import CommitThread
 from cosessiond.store.engine import StoreBroken, Window
 from cosessiond.store.sqlite import SqliteEngine
@@ -78,8 +78,8 @@ async def serve(config: Config, log: Any, ready: Callable[[], None]) -> None:
             clock=clock,
             entropy=entropy,
             timers=LoopTimers(loop),
-            processes=lambda deadlines: probes.ProcessWatch(
-                clock, deadlines, add_reader=loop.add_reader, remove_reader=loop.remove_reader
+            processes=lambda deadlines: watching.ProcessWatch(
+                clock, deadlines, watching.system_notifier(loop.add_reader, loop.remove_reader)
             ),
             disk=probes.DiskProbe(state_fd, clock),
             host=socket.gethostname(),

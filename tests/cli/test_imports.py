@@ -28,6 +28,7 @@ LINE = {
     "cosession.cli.line",
     "cosession.cli.render",
     "cosession.paths",
+    "cosession.peer",  # nobody is asked before the kernel has said who it is
     "cosession.retries",
 }
 PROJECT = {"cosession.cli.scope", "cosession.project"}

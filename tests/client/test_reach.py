@@ -11,14 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from cosession import paths, reach
+from cosession import paths, peer, reach
 from cosession.errors import ConfigError, NotAllowed, Unreachable
 from cosession.reach import (
     LATCH_S,
     Target,
     bound_socket,
     opening,
-    peer_uid,
     sandbox_of,
     spawn_command,
     spawn_environment,
@@ -177,14 +176,14 @@ class TestSomebodyThere:
         listen(f"{home}/run/d.sock")
         found, took_s = carry_out(no_spawn(env))
         with found:
-            assert peer_uid(found) == os.geteuid()
+            assert peer.uid_of(found) == os.geteuid()
             assert not os.get_inheritable(found.fileno())
         assert took_s < 0.5
 
     @pytest.mark.parametrize("again", [False, True])
     def test_somebody_elses_daemon_gets_no_byte(self, env, home, listen, monkeypatch, again):
         server = listen(f"{home}/run/d.sock")
-        monkeypatch.setattr(reach, "peer_uid", lambda _: os.geteuid() + 1)
+        monkeypatch.setattr(peer, "uid_of", lambda _: os.geteuid() + 1)
         with pytest.raises(NotAllowed, match=rf"runs as uid {os.geteuid() + 1}, not as yours \({os.geteuid()}\)"):
             carry_out(no_spawn(env), again=again)
         connection, _ = server.accept()

@@ -17,8 +17,8 @@ from cosessiond.server import assembly
 from cosessiond.server.assembly import TABLE, Consequences, assemble
 from cosessiond.server.conversation import Conversation
 from cosessiond.server.core import Identity
-from cosessiond.sessions.probes import OnDeath, Watching
 from cosessiond.sessions.verdict import DiskSignal, ProcessSignal
+from cosessiond.sessions.watching import OnDeath, Watching
 from cosessiond.store.commit import ReadJob, Ticket, Worker
 from cosessiond.store.engine import Engine, StoreBroken, Window
 from cosessiond.store.memory import MemoryEngine

@@ -19,10 +19,10 @@ from cosession.messages.sessions import Register
 from cosession.model import LIVE_STATES, Instance
 from cosessiond.metrics import Metrics
 from cosessiond.sessions.identity import ProcessRef
-from cosessiond.sessions.probes import DeathNotice
 from cosessiond.sessions.records import SPACE, decode
 from cosessiond.sessions.registry import Registry
 from cosessiond.sessions.verdict import DiskSignal, ProcessSignal
+from cosessiond.sessions.watching import DeathNotice
 from cosessiond.store.commit import Worker
 from cosessiond.store.engine import EntryCompare, Put
 from cosessiond.store.leases import Deadlines

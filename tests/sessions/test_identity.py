@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import signal
 import socket
@@ -293,7 +295,121 @@ def test_a_socket_without_a_peer_names_nobody():
         identity.peer_of(lonely)
 
 
-def test_a_mac_credential():
-    raw = struct.pack("IIh2x16I", 0, 501, 2, 20, 12, *range(14))
-    assert identity.parse_xucred(raw) == (501, 20)
-    assert identity.parse_xucred(struct.pack("IIh2x16I", 0, 501, 0, *range(16))) == (501, -1)
+class Answering:
+    """A socket whose peer had the pid that this process has now; the kernel answers a question for its pidfd so."""
+
+    def __init__(self, code):
+        self.code = code
+
+    def getsockopt(self, _level, _option, *_length):
+        raise OSError(self.code, os.strerror(self.code))
+
+
+@linux
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ESRCH, errno.ENODATA])
+def test_a_peer_that_was_collected_is_not_taken_for_the_next_process_with_its_pid(code):
+    assert identity._started_linux(Answering(code), os.getpid()) == 0
+
+
+@linux
+@pytest.mark.parametrize("code", [errno.ENOPROTOOPT, errno.EMFILE, errno.EPERM])
+def test_where_the_kernel_gives_no_pidfd_the_pid_is_looked_at(code, sleeper):
+    assert identity._started_linux(Answering(code), os.getpid()) == identity.start_time(os.getpid())
+    sleeper.kill()
+    sleeper.wait()
+    assert identity._started_linux(Answering(code), sleeper.pid) == 0
+
+
+class MacSocket:
+    """A connected socket of macOS, whose other end is used by these processes, one after the other (None: closed)."""
+
+    def __init__(self, *pids):
+        self.pids = iter(pids)
+
+    def getsockopt(self, _level, option, _length):
+        if option == 1:  # LOCAL_PEERCRED
+            return struct.pack("@IIh16I", 0, 501, 1, *[20] * 16)
+        pid = next(self.pids)
+        if pid is None:
+            raise OSError(errno.ENOTCONN, "Socket is not connected")
+        return struct.pack("@i", pid)
+
+
+def test_a_peer_on_a_mac_is_asked_for_again_after_the_look():
+    me = os.getpid()
+    assert identity.started_elsewhere(MacSocket(me), me, "darwin") == identity.start_time(me)
+    assert identity.started_elsewhere(MacSocket(None), me, "darwin") == 0, "it is over: the pid may be another's"
+    assert identity.started_elsewhere(MacSocket(me + 1), me, "darwin") == 0, "another process has the socket now"
+    assert identity.started_elsewhere(MacSocket(2**30), 2**30, "darwin") == 0
+
+
+class MacProcess:
+    """psutil.Process on a Mac, as far as `procs` goes by it. `raw`: p_starttime of the kernel."""
+
+    raw = 1_790_000_000.123_457
+
+    def __init__(self, pid, *, monotonic=True, status="running"):
+        self.pid = pid
+        self._status = status
+        self._proc = self
+        self._knows_monotonic = monotonic
+        self.reads = 0
+
+    @contextlib.contextmanager
+    def oneshot(self):
+        self.reads += 1
+        yield
+
+    def create_time(self, **options):
+        if options and not self._knows_monotonic:
+            raise TypeError("before 7.1")
+        return self.raw if options or not self._knows_monotonic else self.raw - 3600  # the clock was set by an hour
+
+    def status(self):
+        return self._status
+
+    def ppid(self):
+        return 1
+
+
+@pytest.mark.parametrize("monotonic", [True, False])
+def test_the_start_time_on_a_mac_is_the_one_the_kernel_keeps(monkeypatch, monotonic):
+    process = MacProcess(7, monotonic=monotonic)
+    monkeypatch.setattr(psutil, "Process", lambda _pid: process)
+    assert procs.facts_psutil(7) == procs.ProcessFacts(7, 1, 1_790_000_000_123_457, zombie=False)
+    assert process.reads == 1
+    monkeypatch.setattr(psutil, "Process", lambda pid: MacProcess(pid, status=psutil.STATUS_ZOMBIE))
+    assert procs.facts_psutil(7).zombie
+
+
+class Sysctl:
+    """The C library of a Mac: one name is known to sysctlbyname."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def sysctlbyname(self, name, buffer, size, new, new_size):
+        assert (new, new_size.value) == (None, 0)
+        if name != b"kern.bootsessionuuid" or self.value is None:
+            return -1
+        room = size._obj
+        assert room.value >= len(self.value) + 1
+        buffer.value = self.value
+        room.value = len(self.value) + 1
+        return 0
+
+
+UUID = "0C8C1D4E-9A52-4F0B-8A6D-2F1DE5B1A7C3"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(UUID.encode(), UUID), (UUID[:-1].encode(), ""), (b"", ""), (b"\xff" * 36, ""), (None, "")],
+)
+def test_the_boot_id_of_a_mac(value, shown):
+    assert procs.sysctl_uuid("kern.bootsessionuuid", Sysctl(value)) == shown
+    assert procs.sysctl_uuid("kern.other", Sysctl(value)) == ""
+
+
+def test_a_c_library_without_sysctlbyname_has_no_boot_id():
+    assert procs.sysctl_uuid("kern.bootsessionuuid", object()) == ""

@@ -23,8 +23,9 @@ from cosessiond.server.conversation import Conversation
 from cosessiond.server.core import Identity
 from cosessiond.sessions.identity import Peer
 from cosessiond.sessions.ports import Processes
-from cosessiond.sessions.probes import ProcessWatch, probe_process
+from cosessiond.sessions.probes import probe_process
 from cosessiond.sessions.verdict import DiskSignal
+from cosessiond.sessions.watching import ProcessWatch
 from cosessiond.store.commit import OVERDUE_BATCHES, ReadJob, Ticket, Worker
 from cosessiond.store.engine import Committed, Engine, StoreBroken
 from cosessiond.store.leases import Deadlines
@@ -118,10 +119,8 @@ class Daemon:
         return ProcessWatch(
             self.world.clock,
             deadlines,
-            add_reader=lambda *_: None,
-            remove_reader=lambda *_: None,
+            None,
             look=partial(probe_process, boot=BOOT, facts_of=self._machine.facts),
-            open_pidfd=None,
         )
 
     # -- the loop --------------------------------------------------------------------------------------------------

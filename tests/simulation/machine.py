@@ -11,9 +11,10 @@ from functools import partial
 from typing import Final
 
 from cosession.model import Instance
-from cosessiond.sessions.probes import DeathNotice, OnDeath, probe_process
+from cosessiond.sessions.probes import probe_process
 from cosessiond.sessions.procs import ProcessFacts
 from cosessiond.sessions.verdict import OVER, ProcessSignal
+from cosessiond.sessions.watching import DeathNotice, OnDeath
 from simulation.knobs import BOOT
 from simulation.scheduler import Scheduler
 

@@ -17,15 +17,11 @@ from cosession.errors import TimedOut
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import _socket
     from collections.abc import Mapping
     from typing import Any, Final
 
 FILE_BYTES_MAX: Final = 4096
 LINUX: Final = sys.platform.startswith("linux")
-#: <sys/un.h> of macOS: LOCAL_PEERPID of SOL_LOCAL.
-_SOL_LOCAL: Final = 0
-_LOCAL_PEERPID: Final = 2
 #: Letters of /proc/PID/stat, see proc_pid_stat(5): stopped by a signal or a debugger; over.
 _SUSPENDED: Final = (b"T", b"t")
 _OVER: Final = (b"Z", b"X", b"x")
@@ -53,18 +49,6 @@ def living_holder(env: Mapping[str, str] = os.environ) -> Holder | None:
     if type(pid) is not int or pid <= 0 or not isinstance(socket, str) or not _is_the_one(pid, found):
         return None
     return Holder(pid, socket)
-
-
-def peer_pid(peer: _socket.socket) -> int:
-    """The process that listens at the other end, 0 when the kernel does not say."""
-    import _socket
-
-    try:
-        if sys.platform == "darwin":
-            return int.from_bytes(peer.getsockopt(_SOL_LOCAL, _LOCAL_PEERPID, 4), sys.byteorder)
-        return int.from_bytes(peer.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)[:4], sys.byteorder)
-    except OSError:
-        return 0
 
 
 def silence(path: str, peer: int, why: str) -> TimedOut:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import _socket
 import os
-import sys
 from errno import EAGAIN, ECONNREFUSED, ENOENT, ENOTDIR
 from time import monotonic, sleep
 
@@ -25,6 +24,7 @@ from cosession.errors import (
     Unreachable,
     error_from,
 )
+from cosession.peer import pid_of, uid_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ class Line:
         from cosession.cli import holder
 
         why = {"send": "took no more", "read": "gave no answer", "connect": "took no connection"}[what]
-        peer = holder.peer_pid(self._socket) if self._socket else 0
+        peer = pid_of(self._socket) if self._socket else 0
         return holder.silence(self.path, peer, f"{why} within {self._timeout_s:g} s")
 
     def _connect(self) -> None:
@@ -260,11 +260,7 @@ class Line:
 
 def check_peer(peer: _socket.socket, path: str) -> None:
     """Raise NotAllowed unless the process at the other end is of this user, by word of the kernel."""
-    if sys.platform == "darwin":
-        # struct xucred of SOL_LOCAL, LOCAL_PEERCRED: version, uid, ...
-        uid = int.from_bytes(peer.getsockopt(0, 1, 76)[4:8], sys.byteorder)
-    else:
-        uid = int.from_bytes(peer.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)[4:8], sys.byteorder)
+    uid = uid_of(peer)
     if uid != os.geteuid():
         raise NotAllowed(f"cannot trust the daemon at {path}: it runs as uid {uid}, not as you; do: remove that socket")
 

@@ -13,6 +13,7 @@ from typing import Final, NoReturn
 
 _READY: Final = b"ready"
 _REASON_BYTES_MAX: Final = 4096
+#: Where the system sets no limit: it answers -1 (Linux), or the largest number it knows (macOS), which is no count.
 _DESCRIPTORS_MAX: Final = 1 << 20
 
 
@@ -77,7 +78,12 @@ def _become_daemon(run: Callable[[Readiness], int], writing: int) -> NoReturn:
             os.dup2(null, standard)
         keep = 3
         os.dup2(writing, keep, inheritable=False) if writing != keep else os.set_inheritable(keep, False)
-        os.closerange(keep + 1, os.sysconf("SC_OPEN_MAX") if os.sysconf("SC_OPEN_MAX") > 0 else _DESCRIPTORS_MAX)
+        os.closerange(keep + 1, _descriptors_max())
         code = run(Readiness(keep))
     finally:
         os._exit(code)
+
+
+def _descriptors_max() -> int:
+    found = os.sysconf("SC_OPEN_MAX")
+    return found if 0 < found <= _DESCRIPTORS_MAX else _DESCRIPTORS_MAX

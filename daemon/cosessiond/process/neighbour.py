@@ -8,21 +8,21 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import struct
-import sys
 from pathlib import Path
 
+from cosession import peer
 from cosession.errors import CosessionError
 
 
 def answering_pid(path: Path) -> int | None:
     """The process that listens on the socket at `path`: 0 when nobody can tell which, None when there is none."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
         try:
             found = probe.connect_ex(os.fspath(path))
             if found in (errno.EAGAIN, errno.EINPROGRESS):  # its queue of connections is full
                 return 0
-            return _peer_pid(probe) if found == 0 else None
+            return peer.pid_of(probe) if found == 0 else None
         except OSError:  # a path no socket can have
             return None
 
@@ -42,10 +42,3 @@ def refuse_neighbour(path: Path) -> None:
             code="already_running",
             data={"pid": pid},
         )
-
-
-def _peer_pid(sock: socket.socket) -> int:
-    if sys.platform != "linux":
-        return 0
-    pid, _, _ = struct.unpack("iii", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    return int(pid)

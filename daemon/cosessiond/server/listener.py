@@ -39,7 +39,8 @@ def bind(path: Path) -> socket.socket:
     A stale socket of ours is removed. Raises ConfigError when something else is there.
     """
     _remove_stale(path)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)  # not inherited, as Python makes every descriptor
+    sock.setblocking(False)
     before = os.umask(0o177)
     try:
         sock.bind(os.fspath(path))

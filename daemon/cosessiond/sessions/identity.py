@@ -2,7 +2,8 @@
 
 A pid alone proves nothing, it is reused; (boot id, pid, start time) is never shared by two processes. On Linux the
 start time is in clock ticks since boot, from /proc: psutil's `create_time` is that plus the wall-clock moment of
-boot, so it moves when the clock is set.
+boot, so it moves when the clock is set. On macOS it is the wall clock at the moment of the fork, in microseconds, which
+the kernel notes once (`procs.facts_psutil`). Neither changes by exec: that is another program in the same process.
 
 Rule: an identity comes from the kernel, never from what a client says. What cannot be known is None, or NotAllowed.
 """
@@ -13,12 +14,13 @@ import errno
 import os
 import select
 import socket
-import struct
-from typing import Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
 from cosession.errors import NotAllowed
+from cosession.peer import PLATFORM, credentials
 from cosessiond.sessions.procs import (
     LINUX,
     CannotJudge,
@@ -28,6 +30,9 @@ from cosessiond.sessions.procs import (
     owner,
     same_pid_namespace,
 )
+
+if TYPE_CHECKING:
+    from cosession.peer import Answers
 
 __all__ = [
     "CannotJudge",
@@ -43,17 +48,13 @@ __all__ = [
 ]
 
 ANCESTORS_MAX: Final = 32
+_OPEN_PIDFD: Final[Callable[[int], int] | None] = getattr(os, "pidfd_open", None)
 
-# Linux: <asm-generic/socket.h>. SO_PEERPIDFD came with 6.5; Python has no name for it.
-_SO_PEERCRED: Final = 17
+#: Linux: <asm-generic/socket.h>. SO_PEERPIDFD came with 6.5; Python has no name for it.
 _SO_PEERPIDFD: Final = 77
-_UCRED: Final = struct.Struct("iII")  # struct ucred: pid, uid, gid
-_NOBODY: Final = 2**32 - 1
-# macOS: <sys/un.h>, and struct xucred of <sys/ucred.h>: version, uid, number of groups, 16 groups.
-_SOL_LOCAL: Final = 0
-_LOCAL_PEERCRED: Final = 1
-_LOCAL_PEERPID: Final = 2
-_XUCRED: Final = struct.Struct("IIh2x16I")
+#: What it answers for a peer that is over and was collected: EINVAL from pidfd_prepare() until 6.15, ESRCH since; a
+#: kernel that still has a pidfd for such a process (6.16) gives it out. ENODATA: it never knew one.
+_COLLECTED: Final = (errno.EINVAL, errno.ESRCH, errno.ENODATA)
 
 
 class ProcessRef(Struct, frozen=True):
@@ -117,51 +118,51 @@ def peer_of(sock: socket.socket) -> Peer:
 
     Where the kernel hands out the peer's own pidfd (Linux 6.5) the identity is exact. Before that the pidfd is opened
     by pid: if the peer died and its pid was reused between its connect() and now, the new process is taken for it.
+    On macOS the peer is whoever used the other end last (see `cosession.peer`); it is asked for again after the look,
+    and by then the other end of a process that died is closed, unless another process has it too.
     Raises NotAllowed when the kernel names nobody.
     """
     try:
-        return _peer_linux(sock) if LINUX else _peer_darwin(sock)
-    except (OSError, struct.error) as error:
+        pid, uid, gid = credentials(sock)
+        started = (_started_linux(sock, pid) if LINUX else started_elsewhere(sock, pid)) if pid > 0 else 0
+    except OSError as error:
         raise NotAllowed(f"cannot tell who is connected: {error}; connect over the Unix socket") from error
-
-
-def _peer_linux(sock: socket.socket) -> Peer:
-    pid, uid, gid = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, _SO_PEERCRED, _UCRED.size))
-    if uid == _NOBODY:
-        raise OSError(errno.ENOTCONN, "the socket has no peer")
-    pidfd = _peer_pidfd(sock, pid)
-    try:
-        started = start_time(pid) or 0
-        if pidfd >= 0 and pidfd_ended(pidfd):
-            started = 0  # over: the start time may already be that of the next process with this pid
-    finally:
-        if pidfd >= 0:
-            os.close(pidfd)
     return Peer(pid=pid, uid=uid, gid=gid, start_time=started)
 
 
+def _started_linux(sock: socket.socket, pid: int) -> int:
+    """When the peer started, 0 when it is over: then the number may already be that of the next process."""
+    try:
+        pidfd = _peer_pidfd(sock, pid)
+    except ProcessLookupError:
+        return 0
+    try:
+        started = start_time(pid) or 0
+        return 0 if pidfd >= 0 and pidfd_ended(pidfd) else started
+    finally:
+        if pidfd >= 0:
+            os.close(pidfd)
+
+
 def _peer_pidfd(sock: socket.socket, pid: int) -> int:
+    """A pidfd of the peer, -1 when none can be had. Raises ProcessLookupError when the peer is over and collected."""
     try:
         return sock.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD)
     except OSError as error:
-        if error.errno != errno.ENOPROTOOPT or pid <= 0:
-            return -1
+        if error.errno in _COLLECTED:
+            raise ProcessLookupError(errno.ESRCH, "the peer is over") from error
     try:
-        return os.pidfd_open(pid)
+        return _OPEN_PIDFD(pid) if _OPEN_PIDFD is not None else -1
+    except ProcessLookupError:
+        raise
     except OSError:
         return -1
 
 
-def _peer_darwin(sock: socket.socket) -> Peer:
-    uid, gid = parse_xucred(sock.getsockopt(_SOL_LOCAL, _LOCAL_PEERCRED, _XUCRED.size))
-    pid = sock.getsockopt(_SOL_LOCAL, _LOCAL_PEERPID)
-    return Peer(pid=pid, uid=uid, gid=gid, start_time=start_time(pid) or 0)
-
-
-def parse_xucred(raw: bytes) -> tuple[int, int]:
-    """(uid, gid) of a macOS `struct xucred`, whose first group is the effective one; (uid, -1) without groups."""
-    _, uid, groups, *gids = _XUCRED.unpack(raw)
-    return uid, gids[0] if groups > 0 else -1
+def started_elsewhere(sock: Answers, pid: int, platform: str = PLATFORM) -> int:
+    """`_started_linux` where there are no pidfds."""
+    started = start_time(pid) or 0
+    return started if credentials(sock, platform)[0] == pid else 0
 
 
 def _known(pid: int) -> ProcessFacts | None:

@@ -19,7 +19,7 @@ from cosession.errors import CosessionError
 from cosession.model import Instance, Session
 from cosessiond.clock import Clock
 from cosessiond.sessions.ports import Processes
-from cosessiond.sessions.probes import DeathNotice, Watching, probe_checkpoint
+from cosessiond.sessions.probes import probe_checkpoint
 from cosessiond.sessions.records import Plan, is_live, moved
 from cosessiond.sessions.verdict import (
     OVER,
@@ -30,6 +30,7 @@ from cosessiond.sessions.verdict import (
     next_silence_s,
 )
 from cosessiond.sessions.view import View
+from cosessiond.sessions.watching import DeathNotice, Watching
 from cosessiond.store.leases import Deadlines
 
 #: After a move that the store refused (full disk, overload) it is tried again this much later.

@@ -10,8 +10,8 @@ from typing import Protocol
 
 from cosession.errors import CosessionError
 from cosession.model import Instance
-from cosessiond.sessions.probes import OnDeath, Watching
 from cosessiond.sessions.verdict import ProcessSignal
+from cosessiond.sessions.watching import OnDeath, Watching
 from cosessiond.store.engine import Batch, Committed, Compare, Entry, EntryId, Origin, Write
 
 Proposed = Committed | CosessionError | None

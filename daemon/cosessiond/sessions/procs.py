@@ -12,15 +12,18 @@ The parts for macOS are written from its headers and have never run on a Mac.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from msgspec import Struct
 
 LINUX: Final = sys.platform.startswith("linux")
 PID_MAX: Final = 2**31 - 1
+_UUID: Final = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+_UUID_ROOM: Final = 64  # uuid_string_t has 37 bytes
 
 
 class CannotJudge(Exception):
@@ -41,9 +44,12 @@ class ProcessFacts(Struct, frozen=True):
 
 @cache
 def boot_id() -> str:
-    """The id of this boot of the machine, "" where the system has none (then a reboot shows in start times only)."""
+    """The id of this boot of the machine, "" where the system has none (then a reboot shows in start times only).
+
+    On macOS `kern.bootsessionuuid` of sysctl, drawn by the kernel at each boot; asked for once, without a process.
+    """
     if not LINUX:
-        return _sysctl_text("kern.bootsessionuuid")
+        return sysctl_uuid("kern.bootsessionuuid")
     try:
         return _read("/proc/sys/kernel/random/boot_id").decode("ascii").strip()
     except OSError:
@@ -108,24 +114,37 @@ def parse_stat(pid: int, text: bytes) -> ProcessFacts:
 
 
 def facts_psutil(pid: int) -> ProcessFacts | None:
-    """`facts` on every other system; `start_time` in microseconds since the epoch."""
+    """`facts` on every other system; `start_time` in microseconds since the epoch.
+
+    On macOS psutil reads `p_starttime` of KERN_PROC_PID (psutil/arch/osx/proc.c), which the kernel sets at fork from
+    the wall clock and leaves alone, also when the clock is set or the process calls exec (bsd/kern/kern_fork.c of xnu).
+    A double holds its microseconds exactly. psutil's `create_time()` adds to it how far the clock was set since
+    psutil was imported, another number in each process, so the raw one is asked for; before 7.1 there is only that.
+    All of it is read in one system call (`oneshot`), so that it is of one process.
+    """
     import psutil
 
     try:
         process = psutil.Process(pid)
-        try:
-            # Private, for want of a public one: `create_time` follows a clock that is set, an identity must not.
-            started: float = process._proc.create_time(monotonic=True)  # type: ignore[attr-defined]  # noqa: SLF001
-        except (AttributeError, TypeError):
-            started = process.create_time()
-        zombie = process.status() == psutil.STATUS_ZOMBIE
-        return ProcessFacts(pid=pid, parent=process.ppid(), start_time=round(started * 1e6), zombie=zombie)
+        with process.oneshot():
+            started = _created(process)
+            zombie = process.status() == psutil.STATUS_ZOMBIE
+            parent = process.ppid()
+        return ProcessFacts(pid=pid, parent=parent, start_time=round(started * 1e6), zombie=zombie)
     except psutil.ZombieProcess:
         return ProcessFacts(pid=pid, parent=0, start_time=0, zombie=True)
     except psutil.NoSuchProcess:
         return None
     except (psutil.Error, OSError) as error:
         raise CannotJudge(f"process {pid} cannot be looked at: {error}") from error
+
+
+def _created(process: Any) -> float:
+    try:
+        # Private, for want of a public one.
+        return float(process._proc.create_time(monotonic=True))  # noqa: SLF001
+    except (AttributeError, TypeError):
+        return float(process.create_time())
 
 
 def owner_psutil(pid: int) -> int | None:
@@ -163,15 +182,20 @@ def _read(path: str) -> bytes:
         return file.read()
 
 
-def _sysctl_text(name: str) -> str:
-    """A text value of sysctlbyname(3), "" when there is none (macOS and the BSDs)."""
+def sysctl_uuid(name: str, libc: Any = None) -> str:
+    """A UUID from sysctlbyname(3), "" when there is none (macOS). `libc`: the C library, or what stands in for it.
+
+    int sysctlbyname(const char *, void *old, size_t *oldlen, void *new, size_t newlen); the text ends with a NUL, and
+    `oldlen` counts it. What is no UUID is not taken for one: an id that is cut off would not tell boots apart.
+    """
     import ctypes  # only here: it is not light
 
-    libc = ctypes.CDLL(None)
-    size = ctypes.c_size_t(256)
+    size = ctypes.c_size_t(_UUID_ROOM)
     buffer = ctypes.create_string_buffer(size.value)
     try:
-        failed = libc.sysctlbyname(name.encode(), buffer, ctypes.byref(size), None, ctypes.c_size_t(0))
+        ask = (ctypes.CDLL(None) if libc is None else libc).sysctlbyname
+        failed = ask(name.encode(), buffer, ctypes.byref(size), None, ctypes.c_size_t(0))
     except AttributeError:
         return ""
-    return "" if failed else buffer.value.decode("ascii", "replace")
+    text = buffer.value.decode("ascii", "replace")
+    return text if not failed and _UUID.fullmatch(text) else ""
