@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from msgspec.structs import replace
 
 from cosession.errors import NotAllowed
 from cosession.model import Instance
@@ -129,6 +130,19 @@ def test_an_ancestry_stops_where_the_parent_changed_while_looking(monkeypatch):
     }
     monkeypatch.setattr(identity, "facts", lambda pid: next(answers[pid]))
     assert identity.ancestry(30) == (ProcessRef(30, 300),)
+
+
+def test_the_ancestry_of_a_peer_ends_with_it(sleeper):
+    """A peer may send and die; what it sent is carried out later, when its pid may be that of somebody's session."""
+    started = identity.start_time(sleeper.pid)
+    peer = identity.Peer(pid=sleeper.pid, uid=0, gid=0, start_time=started)
+    assert identity.ancestry_of(peer) == identity.ancestry(sleeper.pid)
+    assert identity.ancestry_of(replace(peer, start_time=started - 1)) == (), "another process has its pid now"
+    assert identity.ancestry_of(replace(peer, start_time=0)) == ()
+    assert identity.ancestry_of(replace(peer, pid=0, start_time=0)) == ()
+    sleeper.kill()
+    sleeper.wait()
+    assert identity.ancestry_of(peer) == ()
 
 
 @linux

@@ -18,7 +18,7 @@ from cosessiond.server.core import Core
 from cosessiond.server.runqueue import COSTLY_S, TIME_SLICE_S
 from cosessiond.server.table import Access, Operation
 from cosessiond.sessions.authority import SESSION_TOKEN_CHARS
-from cosessiond.sessions.identity import Peer, ProcessRef, ancestry
+from cosessiond.sessions.identity import Peer, ProcessRef, ancestry_of
 from cosessiond.store.watch import Watcher
 
 #: How often a half-closed connection with watches is asked whether its peer still exists.
@@ -376,7 +376,7 @@ class Conversation:
     def ancestry(self) -> tuple[ProcessRef, ...]:
         """The peer and its ancestors, nearest first; empty when the peer is not known."""
         if self._ancestry is None:
-            self._ancestry = ancestry(self.peer.pid) if self.peer is not None and self.peer.start_time else ()
+            self._ancestry = ancestry_of(self.peer) if self.peer is not None else ()
         return self._ancestry
 
     @property

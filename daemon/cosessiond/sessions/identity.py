@@ -39,6 +39,7 @@ __all__ = [
     "Peer",
     "ProcessRef",
     "ancestry",
+    "ancestry_of",
     "boot_id",
     "owner",
     "parent",
@@ -104,6 +105,12 @@ def ancestry(pid: int, limit: int = ANCESTORS_MAX) -> tuple[ProcessRef, ...]:
             break  # over or adopted while we looked: what is above is not certain
         child = above
     return tuple(chain)
+
+
+def ancestry_of(peer: Peer) -> tuple[ProcessRef, ...]:
+    """`ancestry` of the process that connected; empty when it is over, whoever has its pid now."""
+    chain = ancestry(peer.pid) if peer.start_time else ()
+    return chain if chain[:1] == (ProcessRef(peer.pid, peer.start_time),) else ()
 
 
 def pidfd_ended(pidfd: int) -> bool:
