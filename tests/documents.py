@@ -22,8 +22,8 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from cosession import errors, model, reach, wire
 from cosession.cli.main import VERBS
-from cosession.config import Config
-from cosession.messages import REQUESTS, limits, reply_type, sessions, store, watches
+from cosession.config import APPLIES, WHEN, Config
+from cosession.messages import REQUESTS, admin, limits, reply_type, sessions, store, watches
 from cosession.messages.base import Reply
 from cosessiond import app
 from cosessiond.sessions import verdict, watching
@@ -47,6 +47,7 @@ STRUCTURES: Final[tuple[type[Struct], ...]] = (
     model.Instance,
     sessions.Layer,
     watches.WatchEvent,
+    admin.ConfigChange,
     wire.ErrorBody,
 )
 _PRIMITIVES: Final = {str: "string", int: "integer", float: "number", bool: "boolean", Any: "value", Raw: "value"}
@@ -286,7 +287,7 @@ def promises(text: str) -> list[str]:
 
 
 def config_keys(text: str) -> list[str]:
-    """Every key of the configuration with its default; every key of the example exists and is valid."""
+    """Every key of the configuration, its default, when a change applies; every key of the example is valid."""
     body = _chapter(text, "Configuration")
     rows = tables(body).get("key", [])
     wanted = []
@@ -294,8 +295,9 @@ def config_keys(text: str) -> list[str]:
         for field in msgspec.structs.fields(part.type):
             number = isinstance(field.default, int | float)
             shown = f"{field.default:_.0f}" if number else str(field.default)
-            wanted.append((f"{part.name}.{field.name}", shown))
-    found = list(_compare("configuration", _cut(rows, 2), wanted))
+            key = f"{part.name}.{field.name}"
+            wanted.append((key, shown, WHEN[APPLIES[key]].removeprefix("applies ")))
+    found = list(_compare("configuration", _cut(rows, 3), wanted))
     examples = re.findall(r"^```toml\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
     if not examples:
         found.append("configuration: no example")

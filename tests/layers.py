@@ -19,6 +19,7 @@ LAYERS: Final[dict[str, tuple[str, ...]]] = {
     "cosession": (
         "_version",
         "errors",
+        "nearest",
         "retries",  # what follows a failure; this low, since the fast verbs go by it too
         "positions",  # where a watch stands, likewise
         "paths",
@@ -27,6 +28,7 @@ LAYERS: Final[dict[str, tuple[str, ...]]] = {
         "model",
         "messages.*",
         "config",  # above the messages: what it configures are their limits
+        "configfile",
         "values",
         "callids",
         "wire",
@@ -139,6 +141,7 @@ SHARED: Final = (
     "cosession.peer",
     "cosession.project",
     "cosession.config",
+    "cosession.configfile",
     "cosession.model",
     "cosession.messages.*",
     "cosession.values",
@@ -194,6 +197,7 @@ LIGHT: Final[dict[str, tuple[str, ...]]] = {
     "cosession._version": (),
     "cosession.errors": (),
     "cosession.retries": (),
+    "cosession.nearest": (),
     "cosession.paths": ("cosession.errors",),
     "cosession.peer": (),
     "cosession.hook": (),

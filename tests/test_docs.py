@@ -64,6 +64,7 @@ SEEDED = [
     (documents.promises, "| kept: ", "| certainly: "),
     (documents.promises, "tests/durability", "tests/durable"),
     (documents.config_keys, "| `limits.watches_max` | `64` |", "| `limits.watches_max` | `65` |"),
+    (documents.config_keys, "| `86_400` | at a restart |", "| `86_400` | at once |"),
     (documents.config_keys, "| `log.level` |", "| `logging.level` |"),
     (documents.config_keys, "connections_max = 128", "connection_max = 128"),
     (documents.variables, "| `COSESSION_NO_SPAWN` |", "| `COSESSION_NOSPAWN` |"),

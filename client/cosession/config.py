@@ -1,22 +1,17 @@
-"""Configuration: typed TOML, one file, for both sides.
+"""Configuration: its keys, typed, what each may be, and when a change of it applies.
 
-Rule: an unknown name or a value outside its bounds is an error with the file's name, never a silent default; limits
-can only be lowered.
+Rule: every key has a default, a span and a row in `APPLIES`; limits can only be lowered. What stands in a file is read
+by `configfile`.
 """
 
 from __future__ import annotations
 
-import os
-import stat
-from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal, TypeAlias, get_args
 
-from msgspec import DecodeError, Struct, field, structs, toml
+from msgspec import Struct, field, structs
 
-from cosession.errors import ConfigError
-from cosession.messages.limits import Limits, outside
-
-_BYTES_MAX: Final = 64 * 1024
+from cosession.messages.admin import ConfigChange
+from cosession.messages.limits import FLOORS, LIMITS, Limits
 
 
 class LogConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -32,30 +27,97 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     limits: Limits = field(default_factory=Limits)
 
 
-def load(path: Path) -> Config:
-    """The configuration at `path`; the defaults when there is no such file. Raises ConfigError."""
-    try:
-        # Not blocking: a pipe in its place must not hold up the start.
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise ConfigError(f"cannot read {path}: it is no plain file; move it away")
-            text = file.read(_BYTES_MAX + 1)
-    except FileNotFoundError:
-        return Config()
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}; check its owner and mode") from error
-    if len(text) > _BYTES_MAX:
-        raise ConfigError(f"cannot read {path}: over {_BYTES_MAX} bytes; it is no configuration of cosession")
-    try:
-        config = toml.decode(text, type=Config)
-    except (DecodeError, UnicodeError) as error:
-        raise ConfigError(f"cannot use {path}: {error}; {_names()}") from error
-    if wrong := outside(config.limits):
-        raise ConfigError(f"cannot use {path}: {wrong}; correct it there, or remove it for the default")
-    return config
+#: "at_once": whoever uses it asks each time. "new_connections": what a connection was told by `hello` holds for its
+#: life, so that a change cuts nobody off. "restart": built into the engine and what measures by it.
+Applies: TypeAlias = Literal["at_once", "new_connections", "restart"]
+
+APPLIES: Final[dict[str, Applies]] = {
+    "log.level": "at_once",
+    "limits.key_bytes_max": "at_once",
+    "limits.value_bytes_max": "at_once",
+    "limits.frame_bytes_max": "new_connections",
+    "limits.connections_max": "at_once",
+    "limits.in_flight_max": "new_connections",
+    "limits.watches_max": "new_connections",
+    "limits.unsent_bytes_max": "new_connections",
+    "limits.frame_finish_s": "new_connections",
+    "limits.live_bytes_max": "at_once",
+    "limits.live_entries_max": "at_once",
+    "limits.database_bytes_max": "at_once",
+    "limits.log_window_revisions": "restart",
+    "limits.log_window_bytes": "restart",
+    "limits.request_ids_max": "restart",
+    "limits.request_id_s": "restart",
+}
+#: The limits that hold for a connection as they were when it began.
+OF_CONNECTION: Final = tuple(key.removeprefix("limits.") for key, when in APPLIES.items() if when == "new_connections")
+
+#: How `Applies` is said to people.
+WHEN: Final[dict[str, str]] = {
+    "at_once": "applies at once",
+    "new_connections": "applies to new connections",
+    "restart": "applies at a restart",
+}
 
 
-def _names() -> str:
-    """What may stand in the file."""
-    tables = (f"[{each.name}] with {', '.join(each.type.__struct_fields__)}" for each in structs.fields(Config))
-    return f"correct it: it may hold {' and '.join(tables)}"
+_SHOWN_MAX: Final = 48
+
+
+def values(config: Config) -> dict[str, Any]:
+    """Every key with its value, as `TABLE.KEY`, in the order of the code."""
+    return {
+        f"{part.name}.{name}": value
+        for part in structs.fields(Config)
+        for name, value in structs.asdict(getattr(config, part.name)).items()
+    }
+
+
+def changes(before: Config, after: Config) -> list[ConfigChange]:
+    """What differs, key by key."""
+    then, now = values(before), values(after)
+    return [
+        ConfigChange(key=key, before=then[key], after=now[key], applies=APPLIES[key])
+        for key in then
+        if then[key] != now[key]
+    ]
+
+
+def taken(before: Config, after: Config) -> Config:
+    """What is in force when `after` is read while `before` is in force: the keys that need a restart stay."""
+    kept: dict[str, dict[str, Any]] = {}
+    for change in changes(before, after):
+        if change.applies == "restart":
+            table, _, name = change.key.partition(".")
+            kept.setdefault(table, {})[name] = change.before
+    return structs.replace(
+        after, **{table: structs.replace(getattr(after, table), **names) for table, names in kept.items()}
+    )
+
+
+def wrong_value(key: str, value: Any) -> str:
+    """Why `key` cannot have this value, as the file gave it; "" when it can."""
+    table, _, name = key.partition(".")
+    if table == "limits":
+        return _wrong_limit(name, value)
+    words = next(get_args(each.type) for each in structs.fields(LogConfig) if each.name == name)
+    return "" if value in words else f"{key} = {shown(value)}, allowed is {', '.join(words[:-1])} or {words[-1]}"
+
+
+def _wrong_limit(name: str, value: Any) -> str:
+    least, most = getattr(FLOORS, name), getattr(LIMITS, name)
+    kind = type(most)
+    if type(value) is not int and not (kind is float and type(value) is float):
+        what = "a number" if kind is float else "a whole number"
+    elif least <= value <= most:
+        return ""
+    else:
+        what = ""
+    return f"limits.{name} = {shown(value)}, allowed is {f'{what} from ' if what else ''}{least} to {most}"
+
+
+def shown(value: Any) -> str:
+    """A value of the file in few and printable characters."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    text = ascii(value)
+    return text if len(text) <= _SHOWN_MAX else text[: _SHOWN_MAX - 3] + "..."

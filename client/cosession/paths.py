@@ -63,6 +63,13 @@ def config_file(env: Mapping[str, str] = os.environ) -> str:
     return os.path.join(_directory(env, "config", "XDG_CONFIG_HOME", ".config"), "config.toml")
 
 
+def config_origin(env: Mapping[str, str] = os.environ) -> str:
+    """The environment variable that decides where `config_file` is, "" when none does."""
+    if _absolute(env, "COSESSION_HOME"):
+        return "COSESSION_HOME"
+    return "XDG_CONFIG_HOME" if os.path.isabs(env.get("XDG_CONFIG_HOME", "")) else ""
+
+
 def log_directory(env: Mapping[str, str] = os.environ) -> str:
     """Where the daemon writes its log when no service manager takes it."""
     if _absolute(env, "COSESSION_HOME") or sys.platform == "darwin":

@@ -57,24 +57,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(*, detached: Readiness | None) -> int:
     # Imported here so that `--detach` forks a small process and its caller is answered by a small one.
-    from cosession import config, paths
+    from cosession import paths
+    from cosession.configfile import ConfigFile
     from cosession.errors import CosessionError
     from cosessiond import app
+    from cosessiond.process.configuration import Configuration
     from cosessiond.process.directories import private_directory
-    from cosessiond.process.logs import escape, open_log
+    from cosessiond.process.logs import Threshold, escape, open_log
     from cosessiond.store.engine import StoreBroken
 
     os.umask(0o077)  # nothing the daemon makes is for others
     ready: Callable[[], None] = detached.ready if detached else lambda: None
     try:
-        settings = config.load(Path(paths.config_file()))
+        file = ConfigFile(Path(paths.config_file()))
+        settings = file.load()
         log_file: Path | None = None
         if detached:
             directory = Path(paths.log_directory())
             private_directory(directory)
             log_file = directory / "daemon.log"
-        log = open_log(level=settings.log.level, file=log_file)
-        asyncio.run(app.serve(settings, log, ready))
+        threshold = Threshold(settings.log.level)
+        log = open_log(threshold, file=log_file)
+        configuration = Configuration(settings, load=file.load, path=str(file.path), log=log)
+        configuration.listeners.append(lambda new: setattr(threshold, "level", new.log.level))
+        asyncio.run(app.serve(configuration, log, ready))
     except CosessionError as error:
         code, reason = error.exit_code, error.message
     except StoreBroken as error:

@@ -18,13 +18,14 @@ from typing import Any, Final, NoReturn
 
 from cosession import paths
 from cosession._version import __version__
-from cosession.config import Config
 from cosession.errors import CosessionError
 from cosession.messages.limits import REQUEST_IDS_KEPT_MIN, Limits
 from cosessiond.clock import LoopTimers, SystemClock, SystemEntropy, pause, ulid
 from cosessiond.metrics import Metrics
+from cosessiond.process.configuration import Configuration
 from cosessiond.process.directories import private_directory, refuse_network_file_system
 from cosessiond.process.files import open_plain
+from cosessiond.process.filewatch import FileWatch
 from cosessiond.process.lock import Holder, InstanceLock
 from cosessiond.process.neighbour import refuse_neighbour
 from cosessiond.server.assembly import TABLE, Consequences, World, assemble
@@ -48,7 +49,7 @@ SECRET: Final = "secret"  # noqa: S105  # the name of the file
 _SECRET_BYTES: Final = 32
 
 
-async def serve(config: Config, log: Any, ready: Callable[[], None]) -> None:
+async def serve(configuration: Configuration, log: Any, ready: Callable[[], None]) -> None:
     """Run one daemon until it is asked to stop. `ready` is called once the socket answers.
 
     Raises CosessionError (already_running, config) before anything was touched, StoreBroken when the store cannot be
@@ -65,7 +66,7 @@ async def serve(config: Config, log: Any, ready: Callable[[], None]) -> None:
         loop.set_exception_handler(lambda _, context: _on_loop_error(log, context))
 
         metrics = Metrics(lambda name, used, limit: log.warning("near a limit", limit=name, used=used, max=limit))
-        engine = stack.enter_context(_open_engine(state, config.limits, lambda: ulid(clock, entropy)))
+        engine = stack.enter_context(_open_engine(state, configuration.in_force.limits, lambda: ulid(clock, entropy)))
         me = Identity(
             daemon_id=daemon_id,
             pid=os.getpid(),
@@ -90,8 +91,9 @@ async def serve(config: Config, log: Any, ready: Callable[[], None]) -> None:
             on_bug=lambda error: log.error("a bug in a handler", exc_info=error),
             on_broken=lambda error: _fail_stop(log, error),
         )
-        _raise_descriptor_limit(config.limits)
-        core = assemble(engine, me, world, consequences, limits=config.limits, metrics=metrics)
+        _raise_descriptor_limit(configuration.in_force.limits)
+        configuration.listeners.append(lambda new: _raise_descriptor_limit(new.limits))
+        core = assemble(engine, me, world, consequences, configuration=configuration, metrics=metrics)
         commits = CommitThread(engine, core.store, loop.call_soon_threadsafe)
         core.store.attach(commits)
         commits.start()
@@ -99,15 +101,18 @@ async def serve(config: Config, log: Any, ready: Callable[[], None]) -> None:
         core.start()
         _collect_rarely()
 
-        _handle_signals(loop, stopping, log)  # before anyone can know that there is someone to signal
+        _handle_signals(loop, stopping, configuration)  # before anyone can know that there is someone to signal
         listener = Listener(core, TABLE, bind(socket_path), loop, log)
         stack.callback(_unlink_own, socket_path, os.lstat(socket_path).st_ino)
         stack.callback(listener.close)
         lock.publish(_holder(daemon_id, socket_path=str(socket_path)))
-        _guard(core, lock, socket_path, log)
+        watch = _watch_configuration(core, loop, log)
+        stack.callback(watch.close)
+        _guard(core, lock, socket_path, log, watch.look)
 
         log.info("ready", socket=str(socket_path), epoch=core.store.epoch, revision=core.store.revision)
         ready()
+        watch.begin()
         await stopping.wait()
         log.info("stopping")
         listener.close()
@@ -138,10 +143,21 @@ def _collect_rarely() -> None:
     gc.enable()
 
 
-def _handle_signals(loop: asyncio.AbstractEventLoop, stopping: asyncio.Event, log: Any) -> None:
+def _handle_signals(loop: asyncio.AbstractEventLoop, stopping: asyncio.Event, configuration: Configuration) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    loop.add_signal_handler(signal.SIGHUP, lambda: log.info("SIGHUP: nothing to reload"))
+    loop.add_signal_handler(signal.SIGHUP, configuration.signalled)
+
+
+def _watch_configuration(core: Core, loop: asyncio.AbstractEventLoop, log: Any) -> FileWatch:
+    return FileWatch(
+        Path(core.configuration.path),
+        core.configuration.look,
+        clock=core.clock,
+        deadlines=core.deadlines,
+        call_soon=loop.call_soon_threadsafe,
+        log=log,
+    )
 
 
 @contextmanager
@@ -172,8 +188,11 @@ async def _drain(core: Core) -> None:
         await asyncio.sleep(0.002)
 
 
-def _guard(core: Core, lock: InstanceLock, socket_path: Path, log: Any) -> None:
-    """Stop when the lock file or the socket is no longer ours: another daemon may be serving under our name."""
+def _guard(core: Core, lock: InstanceLock, socket_path: Path, log: Any, also: Callable[[], None]) -> None:
+    """Stop when the lock file or the socket is no longer ours: another daemon may be serving under our name.
+
+    `also`: what else is looked at once a minute, in the same wake-up.
+    """
     inode = os.lstat(socket_path).st_ino
 
     def look() -> None:
@@ -183,6 +202,7 @@ def _guard(core: Core, lock: InstanceLock, socket_path: Path, log: Any) -> None:
             mine = False
         if mine and lock.still_ours():
             core.deadlines.after("guard", GUARD_S, look)
+            also()
         else:
             log.error("lost the lock or the socket; stopping", socket=str(socket_path))
             core.stop()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from cosession.config import load
+from cosession.configfile import load
 from cosession.errors import ConfigError
 from cosession.messages.limits import FLOORS, LIMITS
 from cosessiond.process.logs import escape

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from cosessiond.process.logs import TRACEBACK_LINES_MAX, open_log
+from cosessiond.process.logs import TRACEBACK_LINES_MAX, Threshold, open_log
 
 NASTY = 'boom\n{"event": "forged"}\x1b[2J\u2028' + "x" * 1_000_000
 
@@ -36,7 +36,7 @@ def caught(levels: int) -> ValueError:
 def logged(monkeypatch, error):
     """The event and its line, as they go where there is no terminal."""
     monkeypatch.setattr(sys, "stderr", sink := io.StringIO())
-    open_log(level="info", file=None).error("a bug in a handler", exc_info=error)
+    open_log(Threshold("info"), file=None).error("a bug in a handler", exc_info=error)
     (line,) = sink.getvalue().splitlines()
     return json.loads(line), line
 
@@ -74,7 +74,7 @@ def test_on_a_terminal_the_traceback_is_readable_and_escaped(monkeypatch):
         monkeypatch.setenv("NO_COLOR", "1")
         with os.fdopen(theirs, "w") as terminal:
             monkeypatch.setattr(sys, "stderr", terminal)
-            open_log(level="info", file=None).error("a bug in a handler", exc_info=caught(1))
+            open_log(Threshold("info"), file=None).error("a bug in a handler", exc_info=caught(1))
             shown = os.read(ours, 65536).decode()
     finally:
         os.close(ours)

@@ -17,6 +17,7 @@ from cosession.config import Config
 from cosession.errors import ConfigError
 from cosessiond import app
 from cosessiond.process import directories
+from cosessiond.process.configuration import Configuration
 from harness import Daemon
 from process.starting import EXIT_CONFIG, environment, filled, refusal, serves, tree
 from rawclient import Pack
@@ -238,5 +239,5 @@ def test_a_daemon_on_a_network_file_system_refuses_before_it_makes_a_file(home, 
     monkeypatch.setenv("COSESSION_HOME", str(home))
     monkeypatch.setattr(directories, "_file_system", lambda _: "nfs4")
     with pytest.raises(ConfigError, match="network file system"):
-        asyncio.run(app.serve(Config(), None, lambda: None))
+        asyncio.run(app.serve(Configuration(Config()), None, lambda: None))
     assert [str(path.relative_to(home)) for path in home.rglob("*") if not path.is_dir()] == []

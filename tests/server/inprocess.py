@@ -11,8 +11,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from cosession.config import Config
 from cosession.messages.limits import LIMITS, Limits
 from cosessiond.metrics import Metrics
+from cosessiond.process.configuration import Configuration
 from cosessiond.server import assembly
 from cosessiond.server.assembly import TABLE, Consequences, assemble
 from cosessiond.server.conversation import Conversation
@@ -105,7 +107,7 @@ class Inside:
                 secret=bytes(32),
             ),
             Consequences(stop=lambda: self.stopped.append(True), on_bug=self.bugs.append, on_broken=_broken),
-            limits=limits,
+            configuration=Configuration(Config(limits=limits)),
             metrics=Metrics(),
         )
         self.commits = Commits(engine, self.core.store, self.world)

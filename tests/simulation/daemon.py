@@ -14,9 +14,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
+from cosession.config import Config
 from cosession.errors import CosessionError
 from cosessiond.clock import TimerHandle, ulid
 from cosessiond.metrics import Metrics
+from cosessiond.process.configuration import Configuration
 from cosessiond.server.assembly import TABLE, Consequences, assemble
 from cosessiond.server.assembly import World as Outside
 from cosessiond.server.conversation import Conversation
@@ -100,7 +102,14 @@ class Daemon:
         consequences = Consequences(
             stop=self.stop, on_bug=lambda error: self._wrong("a handler raised", error), on_broken=self._broken
         )
-        self.core = assemble(engine, me, outside, consequences, limits=self.knobs.limits(), metrics=Metrics())
+        self.core = assemble(
+            engine,
+            me,
+            outside,
+            consequences,
+            configuration=Configuration(Config(limits=self.knobs.limits())),
+            metrics=Metrics(),
+        )
         self.store = self.core.store
         self.commits = Commits(self, engine)
         self.store.attach(self.commits)

@@ -30,6 +30,9 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "start": ("cosession.cli.life:START", "start it (it also starts by itself when needed)"),
         "stop": ("cosession.cli.life:STOP", "stop it in order"),
         "restart": ("cosession.cli.life:RESTART", "stop, then start"),
+        "config show": ("cosession.cli.config:SHOW", "every key of the configuration with its value"),
+        "config check": ("cosession.cli.config:CHECK", "is the file right, and what would it change"),
+        "config path": ("cosession.cli.config:PATH", "where the file is, or would be"),
     },
     "the shared context": {
         "get": ("cosession.cli.get:GET", "print one entry"),

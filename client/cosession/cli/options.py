@@ -163,10 +163,10 @@ def usage_error(verb: Verb, why: str) -> InvalidRequest:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`, did you mean ...?` for the nearest known word, or nothing."""
-    import difflib  # slow, for mistakes only
+    from cosession.nearest import nearest  # for mistakes only
 
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f", did you mean {near[0]}?" if near else ""
+    near = nearest(word, known)
+    return f", did you mean {near}?" if near else ""
 
 
 def help_text(verb: Verb) -> str:

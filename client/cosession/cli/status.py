@@ -31,6 +31,13 @@ def run(given: Given) -> int:
         render.line(f"{render.paint(f'{name:<9}', 'dim')} {render.escape(text)}")
     if status["read_only"]:
         render.line(render.paint("read-only", "yellow") + f" {render.escape(status['read_only'])}")
+    if status.get("config_error"):  # a daemon of an older version does not say
+        render.line(
+            render.paint("config   ", "yellow") + f" {render.escape(status['config_error'])}; the old one holds"
+        )
+    if status.get("restart_needed"):
+        changed = ", ".join(status["restart_needed"])
+        render.line(f"{render.paint('config   ', 'yellow')} {render.escape(changed)}: changed at a restart only")
     return 0
 
 

@@ -17,6 +17,7 @@ REQUESTS: Final[dict[str, type[Request[Any]]]] = {
         admin.Hello,
         admin.Ping,
         admin.Status,
+        admin.Reload,
         admin.Stop,
         store.Get,
         store.Range,

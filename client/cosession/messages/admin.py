@@ -1,11 +1,13 @@
-"""The verbs about the daemon itself: hello, ping, status, stop.
+"""The verbs about the daemon itself: hello, ping, status, reload, stop.
 
 Rule: answered from memory, at once, whatever the store is doing.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
+
+from msgspec import Struct
 
 from cosession.messages.base import Reply, Request
 from cosession.messages.limits import Limits
@@ -76,6 +78,10 @@ class StatusReply(Reply, frozen=True, kw_only=True):
     connections: int
     watches: int
     read_only: str = ""
+    config_file: str = ""
+    config_error: str = ""
+    config: dict[str, Any] = {}
+    restart_needed: list[str] = []
     counters: dict[str, Any] = {}
 
 
@@ -83,6 +89,32 @@ class Status(Request[StatusReply], frozen=True, kw_only=True):
     """See `StatusReply`."""
 
     method: ClassVar[str] = "status"
+
+
+class ConfigChange(Struct, frozen=True, kw_only=True):
+    """One key of the configuration that differs, and when that applies: at_once, to new_connections, at a restart."""
+
+    key: str
+    before: Any
+    after: Any
+    applies: Literal["at_once", "new_connections", "restart"]
+
+
+class ReloadReply(Reply, frozen=True, kw_only=True):
+    """`changed`: what is in force from now on; `restart_needed`: what the file says and a restart alone brings."""
+
+    config_file: str
+    changed: list[ConfigChange]
+    restart_needed: list[ConfigChange]
+
+
+class Reload(Request[ReloadReply], frozen=True, kw_only=True):
+    """Read the configuration file again, as SIGHUP does. When it cannot be used, the one in force is kept.
+
+    Errors: config.
+    """
+
+    method: ClassVar[str] = "admin.reload"
 
 
 class StopReply(Reply, frozen=True, kw_only=True):

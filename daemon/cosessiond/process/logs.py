@@ -7,6 +7,7 @@ on a terminal. The file that a detached daemon writes is bounded: it rotates at 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 import traceback
@@ -16,7 +17,7 @@ from typing import Any, Final, TextIO
 import structlog
 
 LOG_BYTES_MAX: Final = 8 * 1024 * 1024
-_LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+_LEVELS: Final = ("debug", "info", "warning", "error")
 _TEXT_MAX: Final = 2_000
 #: Lines of a traceback in one event. The newest are kept: they say what went wrong, and where.
 TRACEBACK_LINES_MAX: Final = 60
@@ -73,7 +74,20 @@ class Forgiving:
             self._sink.flush()
 
 
-def open_log(*, level: str, file: Path | None) -> Any:
+class Threshold:
+    """A processor that drops what is less severe than `level`, which may change while the daemon runs."""
+
+    def __init__(self, level: str) -> None:
+        self.level = level
+
+    def __call__(self, _logger: Any, method: str, event: Any) -> Any:
+        """See structlog's processors."""
+        if _LEVELS.index(method) < _LEVELS.index(self.level):
+            raise structlog.DropEvent
+        return event
+
+
+def open_log(threshold: Threshold, *, file: Path | None) -> Any:
     """A bound structlog logger: to `file` when given, else to standard error."""
     sink: TextIO | RotatingFile = RotatingFile(file) if file is not None else sys.stderr
     readable = file is None and sys.stderr.isatty()
@@ -87,13 +101,14 @@ def open_log(*, level: str, file: Path | None) -> Any:
     return structlog.wrap_logger(
         structlog.WriteLogger(Forgiving(sink)),  # type: ignore[arg-type]  # it writes and flushes, which is all that is used
         processors=[
+            threshold,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _escape_values,
             _render_traceback,
             renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
         cache_logger_on_first_use=True,
     ).bind(pid=os.getpid())
 

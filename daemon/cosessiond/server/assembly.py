@@ -10,9 +10,9 @@ from typing import Final
 
 from msgspec import Struct
 
-from cosession.messages.limits import Limits
 from cosessiond.clock import Clock, Entropy, Timers
 from cosessiond.metrics import Metrics
+from cosessiond.process.configuration import Configuration
 from cosessiond.server.core import Core, Identity
 from cosessiond.server.handlers import admin, reads, sessions, watch, writes
 from cosessiond.server.table import Operation, table_of
@@ -49,9 +49,16 @@ class Consequences(Struct, frozen=True, kw_only=True):
 
 
 def assemble(
-    engine: Engine, identity: Identity, world: World, consequences: Consequences, *, limits: Limits, metrics: Metrics
+    engine: Engine,
+    identity: Identity,
+    world: World,
+    consequences: Consequences,
+    *,
+    configuration: Configuration,
+    metrics: Metrics,
 ) -> Core:
     """A core over an open engine. Attach a commit path to `core.store`, then call `start`."""
+    limits = configuration.in_force.limits
     store = Store(
         engine,
         clock=world.clock,
@@ -84,7 +91,7 @@ def assemble(
         registry=registry,
         deadlines=deadlines,
         clock=world.clock,
-        limits=limits,
+        configuration=configuration,
         metrics=metrics,
         stop=consequences.stop,
         on_bug=consequences.on_bug,

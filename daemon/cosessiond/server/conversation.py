@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
+from msgspec import structs
+
 from cosession import wire
+from cosession.config import OF_CONNECTION
 from cosession.errors import CosessionError, Overloaded
 from cosession.messages import Reply
-from cosession.messages.limits import HIGH_WATER_BYTES, SESSION_ID_BYTES_MAX
+from cosession.messages.limits import HIGH_WATER_BYTES, SESSION_ID_BYTES_MAX, Limits
 from cosession.protocol import ServerConnection
 from cosessiond.server.core import Core
 from cosessiond.server.runqueue import COSTLY_S, TIME_SLICE_S
@@ -115,6 +118,7 @@ class Conversation:
         self._core = core
         self._table = table
         self._transport = transport
+        self._limits = core.limits  # those of a connection hold for its life, whatever is configured later
         self._protocol = ServerConnection(core.limits)
         self.peer = peer
         self.sessions: set[str] = set()
@@ -215,7 +219,7 @@ class Conversation:
         self._soil()
         if protocol.has_partial_frame:
             if self.calls != before or core.deadlines.when(("frame", self)) is None:
-                core.deadlines.after(("frame", self), core.limits.frame_finish_s, self._frame_too_slow)
+                core.deadlines.after(("frame", self), self._limits.frame_finish_s, self._frame_too_slow)
         else:
             core.deadlines.cancel(("frame", self))
 
@@ -310,12 +314,20 @@ class Conversation:
         """See `store.watch.Sink`."""
         self.watches.pop(watch, None)
 
+    @property
+    def limits(self) -> Limits:
+        """What holds for this connection now, which is what `hello` announces."""
+        now = self._core.limits
+        if now is self._limits:
+            return now
+        return structs.replace(now, **{name: getattr(self._limits, name) for name in OF_CONNECTION})
+
     def new_watch_id(self) -> int:
         """The number of the next watch of this connection. Raises Overloaded at the limit."""
-        if len(self.watches) >= self._core.limits.watches_max:
+        if len(self.watches) >= self._limits.watches_max:
             self._core.metrics.hit("watches")
             raise Overloaded(
-                f"cannot watch: this connection has {self._core.limits.watches_max} watches; end one or connect again"
+                f"cannot watch: this connection has {self._limits.watches_max} watches; end one or connect again"
             )
         id = self._next_watch
         self._next_watch += 1
@@ -336,7 +348,7 @@ class Conversation:
             self._transport.close()
             return
         # One large frame to a peer that reads is no reason: in JSON a batch may have more than `unsent_bytes_max`.
-        if behind and self._transport.unsent() > self._core.limits.unsent_bytes_max:
+        if behind and self._transport.unsent() > self._limits.unsent_bytes_max:
             self._core.metrics.hit("unsent_bytes")
             self._transport.abort()
             return
@@ -397,7 +409,7 @@ class Conversation:
         protocol = self._protocol
         return (
             self._held > 0
-            or protocol.in_flight >= self._core.limits.in_flight_max
+            or protocol.in_flight >= self._limits.in_flight_max
             or protocol.in_flight_bytes + self.reserved_bytes > HIGH_WATER_BYTES
             or self._unsent() > HIGH_WATER_BYTES
         )
@@ -426,7 +438,7 @@ class Conversation:
         self._core.metrics.hit("frame_finish")
         self.refuse(
             CosessionError(
-                f"cannot wait: a frame was not finished within {self._core.limits.frame_finish_s:g} s; send it whole",
+                f"cannot wait: a frame was not finished within {self._limits.frame_finish_s:g} s; send it whole",
                 code="timed_out",
             )
         )

@@ -10,10 +10,11 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from cosession.config import Config
 from cosession.errors import CosessionError
-from cosession.messages.limits import Limits
 from cosessiond.clock import Clock
 from cosessiond.metrics import Metrics
+from cosessiond.process.configuration import Configuration
 from cosessiond.server.runqueue import RunQueue
 from cosessiond.sessions.registry import Registry
 from cosessiond.store.expiry import Expiry
@@ -71,7 +72,7 @@ class Core:
         registry: Registry,
         deadlines: Deadlines,
         clock: Clock,
-        limits: Limits,
+        configuration: Configuration,
         metrics: Metrics,
         stop: Callable[[], None],
         on_bug: Callable[[Exception], None],
@@ -84,7 +85,9 @@ class Core:
         self.deadlines = deadlines
         self.runqueue = RunQueue(deadlines)
         self.clock = clock
-        self.limits = limits
+        self.configuration = configuration
+        self.limits = configuration.in_force.limits
+        configuration.listeners.append(self.configure)
         self.metrics = metrics
         self.stop = stop
         self.on_bug = on_bug
@@ -97,6 +100,11 @@ class Core:
         """Give every lease its full time, and judge every session again."""
         self.expiry.start(list(self.store.index))
         self.registry.start()
+
+    def configure(self, config: Config) -> None:
+        """Go by another configuration from now on; each connection keeps what `hello` has told it."""
+        self.limits = config.limits
+        self.store.configure(config.limits)
 
     @property
     def in_flight(self) -> bool:

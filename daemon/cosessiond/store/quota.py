@@ -38,7 +38,7 @@ class Quota:
     """The limits of one store."""
 
     def __init__(self, limits: Limits, metrics: Metrics) -> None:
-        self._limits = limits
+        self.limits = limits
         self._metrics = metrics
 
     def admit(self, batch: Batch, size: int, index: Index, queued: Queued, database_bytes: int) -> None:
@@ -54,7 +54,7 @@ class Quota:
         writes = (*batch.then, *batch.otherwise)
         if batch.origin.operation.startswith("session.") or all(isinstance(write, Delete) for write in writes):
             return
-        limits = self._limits
+        limits = self.limits
         if database_bytes >= limits.database_bytes_max:
             self._metrics.hit("database_bytes")
             raise CosessionError(

@@ -75,7 +75,6 @@ class Store:
         self.flush: Callable[[], None] = lambda: None
         self.on_read: Callable[[], None] = lambda: None  # a place in the read queue has become free
         self._clock = clock
-        self._limits = limits
         self._metrics = metrics
         self._host = host
         self._on_broken = on_broken
@@ -88,6 +87,10 @@ class Store:
     def attach(self, commits: CommitPath) -> None:
         """Where batches and reads go from now on."""
         self._commits = commits
+
+    def configure(self, limits: Limits) -> None:
+        """Other limits from now on, for what is submitted from now on."""
+        self._quota.limits = limits
 
     # -- reading memory --------------------------------------------------------------------------------------------
 
@@ -224,7 +227,7 @@ class Store:
         """See `commit.Subscriber`."""
         self.compact_revision = position.compact_revision
         self.database_bytes = stored_bytes
-        self._metrics.level("database_bytes", stored_bytes, self._limits.database_bytes_max)
+        self._metrics.level("database_bytes", stored_bytes, self._quota.limits.database_bytes_max)
 
     def broken(self, error: StoreBroken) -> None:
         """See `commit.Subscriber`."""

@@ -1,10 +1,11 @@
-"""hello, ping, status, stop: answered from memory, at once."""
+"""hello, ping, status, reload, stop: answered from memory, at once."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from cosession.errors import CosessionError, EpochChanged
+from cosession.config import values
+from cosession.errors import ConfigError, CosessionError, EpochChanged
 from cosession.messages import admin
 from cosession.messages.limits import PROTOCOL_OLDEST, PROTOCOL_VERSION
 from cosessiond.server import admission
@@ -48,7 +49,7 @@ def hello(core: Core, call: Call, request: admin.Hello) -> admin.HelloReply:
         pid=me.pid,
         state_directory=me.state_directory,
         epoch=store.epoch,
-        limits=core.limits,
+        limits=call.conversation.limits,
     )
 
 
@@ -60,7 +61,7 @@ def ping(core: Core, _call: Call, _request: admin.Ping) -> admin.PingReply:
 
 def status(core: Core, _call: Call, _request: admin.Status) -> admin.StatusReply:
     """The daemon on one page."""
-    me, store = core.identity, core.store
+    me, store, configuration = core.identity, core.store, core.configuration
     return admin.StatusReply(
         revision=store.revision,
         pid=me.pid,
@@ -79,7 +80,26 @@ def status(core: Core, _call: Call, _request: admin.Status) -> admin.StatusReply
         connections=len(core.conversations),
         watches=len(core.watches),
         read_only=core.read_only,
+        config_file=configuration.path,
+        config_error=configuration.error,
+        config=values(configuration.in_force),
+        restart_needed=[each.key for each in configuration.restart_needed],
         counters=core.metrics.snapshot(),
+    )
+
+
+def reload(core: Core, _call: Call, _request: admin.Reload) -> admin.ReloadReply:
+    """Read the configuration again; raises ConfigError, which says that the one in force is kept."""
+    configuration = core.configuration
+    try:
+        changed = configuration.reload()
+    except ConfigError as error:
+        raise ConfigError(f"{error.message}; the configuration in force is kept", data=error.data) from None
+    return admin.ReloadReply(
+        revision=core.store.revision,
+        config_file=configuration.path,
+        changed=changed,
+        restart_needed=configuration.restart_needed,
     )
 
 
@@ -94,5 +114,6 @@ ROWS: Final = (
     Row(admin.Hello, Access.ADMIN, hello),
     Row(admin.Ping, Access.ADMIN, ping),
     Row(admin.Status, Access.ADMIN, status),
+    Row(admin.Reload, Access.ADMIN, reload),
     Row(admin.Stop, Access.ADMIN, stop),
 )
