@@ -104,11 +104,15 @@ class Disk:
         """A group is durable."""
         now_s = self.world.now_s
         for batch, outcome in zip(batches, outcomes, strict=True):
-            if isinstance(outcome, Committed) and outcome.changes and not outcome.repeated:
+            if isinstance(outcome, Committed) and not outcome.repeated and self._is_new(outcome):
                 _, submitted_s = self.submitted_s.get(id(batch), (batch, now_s))
                 self.history.rows.append(Row(outcome.revision, batch, outcome, self.life, submitted_s, now_s))
         self.world.note(f"applied {len(batches)} -> {self.history.revision}")
         self.on_applied()
+
+    def _is_new(self, outcome: Committed) -> bool:
+        """Whether it took a revision, as it must when it changed something, and must not else."""
+        return bool(outcome.changes) or outcome.revision > self.history.revision
 
 
 class Recorded:

@@ -97,13 +97,17 @@ class Life:
 
 @dataclass(slots=True, eq=False)
 class Quiet:
-    """What was there when everything had come to rest; `leaks` after every client was gone and time had passed."""
+    """What was there when everything had come to rest; `leaks` after every client was gone and time had passed.
+
+    `pending` are the calls without an answer then: the end of their clients cuts them.
+    """
 
     revision: int
     memory_revision: int
     memory: list[Entry]
     engine: list[Entry]
     log: list[Committed]
+    pending: list[Call] = field(default_factory=list)
     leaks: list[str] = field(default_factory=list)
     late_entries: list[Entry] = field(default_factory=list)
 

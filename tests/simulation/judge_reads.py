@@ -131,8 +131,8 @@ def answered(history: History, model: Model) -> Iterator[str]:
     del model
     yield from history.wrong
     if history.quiet is not None:
-        for call in history.calls:
-            if call.status == "pending" and call.sent_s < history.quiet_from_s + 8.0:
+        for call in history.quiet.pending:
+            if call.sent_s < history.quiet_from_s + 8.0:
                 yield f"{_name(call)} never got an answer"
 
 

@@ -38,7 +38,9 @@ Enter = Callable[[str, Callable[[], None]], None]
 
 
 class Link:
-    """One connection. `up` and `down` are what the kernel holds on the way to and from the daemon."""
+    """One connection. `up` and `down` are what the kernel holds on the way to and from the daemon; at most `chunk_max`
+    bytes arrive at once.
+    """
 
     def __init__(self, world: Scheduler, number: int, client: Reader, *, kernel_bytes: int, chunk_max: int) -> None:
         self.world = world
@@ -48,7 +50,7 @@ class Link:
         self.client_gone = False
         self.daemon_gone = False
         self._client = client
-        self._chunk_max = chunk_max
+        self.chunk_max = chunk_max
         self._up = bytearray()
         self._reset = False
         self._eof_told = False
@@ -99,7 +101,7 @@ class Link:
         if end.deaf:
             return  # `listen_again` pumps
         if self._up:
-            count = min(len(self._up), self.world.random.randint(1, self._chunk_max))
+            count = min(len(self._up), self.world.random.randint(1, self.chunk_max))
             data = bytes(self._up[:count])
             del self._up[:count]
             if self._up or self.client_gone:
@@ -120,7 +122,7 @@ class Link:
         if self._client.slow_until_s > self.world.now_s:
             self.pump_down()
         elif self.down:
-            count = min(len(self.down), self.world.random.randint(1, self._chunk_max))
+            count = min(len(self.down), self.world.random.randint(1, self.chunk_max))
             data = bytes(self.down[:count])
             del self.down[:count]
             self.world.note(f"link {self.number} down {count} {crc32(data):08x}")

@@ -43,6 +43,7 @@ class Violation(NamedTuple):
 
     oracle: str
     what: str
+    judged: bool = True  # False: the history was too broken for this oracle to be asked
 
     def __str__(self) -> str:
         return f"{self.oracle}: {self.what}"
@@ -56,5 +57,5 @@ def judge(history: History) -> list[Violation]:
         try:
             found += [Violation(name, what) for what in islice(oracle(history, model), TOLD_MAX)]
         except (LookupError, AssertionError) as error:
-            found.append(Violation(name, f"cannot judge so broken a history: {error!r}"))
+            found.append(Violation(name, f"cannot judge so broken a history: {error!r}", judged=False))
     return found

@@ -1,14 +1,16 @@
-"""Bugs put into the daemon on purpose, one for each thing an oracle claims to see.
+"""Bugs put into the daemon on purpose, one at least for each oracle.
 
 Each is what a plausible mistake in the core would do, made by wrapping one part of it inside the simulation; no file
-of the daemon is touched. Rule: a bug belongs here when some oracle must find it within a few seeds, and the test says
-which one did.
+of the daemon is touched. Rule: a bug belongs here when each oracle that it names must find it within a few seeds; all
+that are named here are all oracles there are.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -17,7 +19,8 @@ from cosession.errors import Compacted
 from cosession.model import Instance
 from cosessiond.clock import Clock
 from cosessiond.sessions.verdict import ProcessSignal
-from cosessiond.store.engine import Batch, Delete, Engine, EntryCompare, EntryId, Outcome
+from cosessiond.store.commit import Ticket
+from cosessiond.store.engine import Batch, Committed, Conflicted, Delete, Engine, EntryCompare, EntryId, Outcome
 from cosessiond.store.leases import Deadlines
 from cosessiond.store.memory import MemoryEngine
 from simulation.daemon import Daemon
@@ -26,10 +29,14 @@ from simulation.disk import EPOCH, Wrap
 
 @dataclass(frozen=True)
 class Bug:
-    """One seeded bug, the oracles of which one must speak, and the faults that bring it out."""
+    """One seeded bug, the oracles that must speak, each for itself, and the faults that bring it out.
+
+    `seed` has shown it and is looked at first; when the core has changed so that it does no longer, others are.
+    """
 
     name: str
     oracles: frozenset[str]
+    seed: int = 0
     in_daemon: Callable[[Daemon], None] = lambda _: None
     in_engine: Wrap = lambda engine: engine
     fixed: dict[str, Any] = field(default_factory=dict)
@@ -97,6 +104,19 @@ class _Halving(_Around):
         return batch if self.count % 3 else replace(batch, then=batch.then[:-1])
 
 
+class _Spending(_Around):
+    """Takes a revision for a batch that turned out to have nothing to do."""
+
+    def apply(self, batches: Sequence[Batch]) -> list[Outcome]:
+        return [self._spend(self._inside.apply([batch])[0]) for batch in batches]
+
+    def _spend(self, outcome: Outcome) -> Outcome:
+        if not isinstance(outcome, Committed) or outcome.changes or outcome.repeated:
+            return outcome
+        self._inside._revision += 1
+        return replace(outcome, revision=self._inside._revision)
+
+
 def _around(kind: Callable[[Any], Any]) -> Wrap:
     def wrap(engine: Engine) -> Engine:
         wrapped: Engine = kind(engine)
@@ -109,15 +129,16 @@ def _stale_read(daemon: Daemon) -> None:
     """Memory is published after the answers."""
     store = daemon.store
     publish = store.publish
+    late: deque[tuple[Any, Any]] = deque()
 
     def answers_first(tickets: Any, outcomes: Any) -> None:
         for ticket, outcome in zip(tickets, outcomes, strict=True):
             store._queued.batches -= 1
             ticket.done(outcome)
         store._queued.batches += len(tickets)
-        silent = [replace(ticket, done=lambda _: None) for ticket in tickets]
+        late.append(([replace(ticket, done=lambda _: None) for ticket in tickets], outcomes))
         store.flush()
-        daemon.soon("late publication", lambda: publish(silent, outcomes))
+        daemon.world.later(lambda: daemon.enter("late publication", lambda: publish(*late.popleft())), 10.0)
 
     store.publish = answers_first  # type: ignore[method-assign]
 
@@ -221,36 +242,123 @@ def _any_pid(daemon: Daemon) -> None:
     processes._look = gullible
 
 
+def _silent_loser(daemon: Daemon) -> None:
+    """Who loses against a write of the same group hears nothing."""
+    store = daemon.store
+    publish = store.publish
+
+    def forget(tickets: Any, outcomes: Any) -> None:
+        lost = [isinstance(outcome, Conflicted) and outcome.revision > store.revision for outcome in outcomes]
+        publish([_deaf(ticket) if gone else ticket for ticket, gone in zip(tickets, lost, strict=True)], outcomes)
+
+    store.publish = forget  # type: ignore[method-assign]
+
+
+def _deaf(ticket: Any) -> Any:
+    return replace(ticket, done=lambda _: None) if ticket.batch.origin.request_id else ticket
+
+
+def _shared_conflict(daemon: Daemon) -> None:
+    """One conflict is the answer of its whole group, of which the rest is committed."""
+    publish = daemon.store.publish
+
+    def share(tickets: Any, outcomes: Any) -> None:
+        conflict = next((each for each in outcomes if isinstance(each, Conflicted)), None)
+        if conflict is not None:
+            tickets = [replace(ticket, done=partial(_instead, ticket.done, conflict)) for ticket in tickets]
+        publish(tickets, outcomes)
+
+    daemon.store.publish = share  # type: ignore[method-assign]
+
+
+def _instead(done: Callable[[Outcome], None], told: Outcome, happened: Outcome) -> None:  # noqa: ARG001
+    done(told)
+
+
+def _overtaking(daemon: Daemon) -> None:
+    """A batch without compares cannot fail, so it goes ahead of what waits."""
+    worker = daemon.commits.worker
+    take = worker.take
+
+    def ahead(item: Any) -> None:
+        if isinstance(item, Ticket) and not item.batch.compares:
+            worker._tickets.appendleft(item)
+        else:
+            take(item)
+
+    worker.take = ahead  # type: ignore[method-assign]
+
+
+def _late_answer(daemon: Daemon) -> None:
+    """What a `get` found is sent a little later, behind answers that are newer."""
+    accept = daemon.accept
+
+    def accept_late(link: Any, process: Any) -> None:
+        accept(link, process)
+        conversation = link.end.conversation
+        answer = conversation.answer
+
+        def late(call: Any, result: Any) -> None:
+            if call.method == "get":
+                daemon.soon("late answer", lambda: (answer(call, result), daemon.core.flush()))
+            else:
+                answer(call, result)
+
+        conversation.answer = late
+
+    daemon.accept = accept_late  # type: ignore[method-assign]
+
+
+def _impatient(daemon: Daemon) -> None:
+    """A session is suspect when it has missed one heartbeat less than is promised."""
+    liveness: Any = daemon.core.registry._liveness
+    liveness._policy = replace(liveness._policy, missed_max=liveness._policy.missed_max - 1)
+
+
+def _no_progress(daemon: Daemon) -> None:
+    """An idle watch is never told how far it is, and the log window passes it."""
+    daemon.core.watches._report = lambda watcher: None  # type: ignore[method-assign]  # noqa: ARG005
+
+
+def _kept_watch(daemon: Daemon) -> None:
+    """The watches of a connection stay when it is gone."""
+    daemon.core.watches.close_sink = lambda sink: None  # type: ignore[method-assign]  # noqa: ARG005
+
+
 _CRASHES: Final = frozenset({"crash", "after_apply", "cut"})
 
 BUGS: Final[tuple[Bug, ...]] = (
     Bug(
         "acknowledge before commit",
         frozenset({"durable"}),
+        seed=5,
         in_engine=_around(_Volatile),
         fixed={"faults": _CRASHES, "window_revisions": 100_000},
     ),
-    Bug("blind compare", frozenset({"acknowledged", "unknown"}), in_engine=_around(_Blind)),
-    Bug("stale read", frozenset({"linear", "acknowledged"}), in_daemon=_stale_read),
+    Bug("blind compare", frozenset({"acknowledged", "unknown"}), seed=4, in_engine=_around(_Blind)),
+    Bug("stale read", frozenset({"linear", "acknowledged"}), seed=5, in_daemon=_stale_read),
     Bug(
         "watch gap",
         frozenset({"watched"}),
+        seed=2,
         in_daemon=_watch_gap,
         fixed={"faults": frozenset({"slow"}), "high_water": 1024, "value_bytes": 800, "kernel_bytes": 300},
     ),
     Bug(
         "duplicate on resume",
         frozenset({"watched"}),
+        seed=5,
         in_daemon=_duplicate,
         fixed={"faults": frozenset({"cut"}), "window_revisions": 100_000},
     ),
-    Bug("early expiry", frozenset({"leases"}), in_daemon=_early_expiry),
-    Bug("expiry ends what was renewed", frozenset({"leases"}), in_daemon=_expiry_race),
-    Bug("lost request id", frozenset({"once"}), in_engine=_around(_Forgetful), fixed={"faults": _CRASHES}),
-    Bug("ephemeral survivor", frozenset({"ephemerals"}), in_daemon=_survivor),
+    Bug("early expiry", frozenset({"leases"}), seed=5, in_daemon=_early_expiry),
+    Bug("expiry ends what was renewed", frozenset({"leases"}), seed=6, in_daemon=_expiry_race),
+    Bug("lost request id", frozenset({"once"}), seed=7, in_engine=_around(_Forgetful), fixed={"faults": _CRASHES}),
+    Bug("ephemeral survivor", frozenset({"ephemerals"}), seed=5, in_daemon=_survivor),
     Bug(
         "trimmed in silence",
         frozenset({"watched"}),
+        seed=4,
         in_daemon=_silent_trim,
         fixed={
             "faults": frozenset({"slow"}),
@@ -263,14 +371,30 @@ BUGS: Final[tuple[Bug, ...]] = (
     Bug(
         "leases on the wall clock",
         frozenset({"leases"}),
+        seed=5,
         in_daemon=_wall_clock,
         fixed={"faults": frozenset({"wall"})},
     ),
-    Bug("half a batch", frozenset({"acknowledged", "unknown"}), in_engine=_around(_Halving)),
+    Bug("half a batch", frozenset({"acknowledged", "unknown"}), seed=6, in_engine=_around(_Halving)),
     Bug(
         "fooled by a reused pid",
         frozenset({"noticed"}),
+        seed=2,
         in_daemon=_any_pid,
         fixed={"faults": frozenset({"kill"}), "kernel_tells": False, "clients": 4, "duration_s": 3.5},
     ),
+    Bug("nothing takes a revision", frozenset({"dense"}), seed=5, in_engine=_around(_Spending)),
+    Bug("the loser hears nothing", frozenset({"answered"}), seed=2, in_daemon=_silent_loser),
+    Bug("a conflict for the whole group", frozenset({"refused"}), seed=5, in_daemon=_shared_conflict),
+    Bug("overtaken in the queue", frozenset({"in order"}), seed=5, in_daemon=_overtaking),
+    Bug("a late answer", frozenset({"forward"}), seed=1, in_daemon=_late_answer),
+    Bug("suspect too soon", frozenset({"sessions"}), seed=1, in_daemon=_impatient),
+    Bug(
+        "no progress",
+        frozenset({"sound"}),
+        seed=1,
+        in_daemon=_no_progress,
+        fixed={"faults": frozenset(), "window_revisions": 6},
+    ),
+    Bug("watches of nobody", frozenset({"at rest"}), seed=5, in_daemon=_kept_watch),
 )

@@ -37,6 +37,8 @@ WALL_OFF_MS = 11 * HOUR_MS
 #: How often the invariants of memory are looked at, and how many breaches are kept.
 LOOK_S = 0.05
 UNSOUND_MAX = 5
+#: What may arrive at once at rest, so that all that is on its way does: in chunks of a few bytes it would take minutes.
+REST_CHUNK_BYTES = 65_536
 REST_S = 12.0
 EMPTY_S = 16.0
 
@@ -103,7 +105,7 @@ class Simulation:
             self._links,
             client,
             kernel_bytes=self.knobs.kernel_bytes,
-            chunk_max=self.knobs.chunk_max,
+            chunk_max=self.knobs.chunk_max if self._working else REST_CHUNK_BYTES,
         )
         self.world.note(f"{client.name} connects by link {link.number}")
         daemon.enter("accept", lambda: daemon.accept(link, process))
@@ -204,6 +206,8 @@ class Simulation:
         self.world.note("rest")
         for client in self.clients:
             client.slow_until_s = 0.0
+            if client.link is not None:
+                client.link.chunk_max = REST_CHUNK_BYTES
         self._advance(REST_S)
         daemon = self.daemon
         if self.history.wrong:
@@ -219,6 +223,7 @@ class Simulation:
             memory=sorted((_bare(entry) for entry in daemon.store.index), key=lambda entry: entry.id),
             engine=[_bare(entry) for entry in self.disk.engine.entries()],
             log=self.disk.engine.changes(self.history.compact - 1, 1 << 30, 1 << 30),
+            pending=[call for call in self.history.calls if call.status == "pending"],
         )
 
     def _empty(self) -> None:
