@@ -43,6 +43,13 @@ def _decode_reply(request: Request[Any], body: bytes) -> Reply:
     return reply
 
 
+def _committed(reply: Any) -> int:
+    """The revision that an answer to a write speaks of, which whoever has it may rely on from then on."""
+    written = getattr(reply, "written", None)
+    revision: int = getattr(reply, "txn_revision", 0) or getattr(written, "mod_revision", 0)
+    return revision
+
+
 class Dialler(Protocol):
     """Who makes connections."""
 
@@ -187,7 +194,7 @@ class Client:
         call.answered_s = self.world.now_s
         call.ceiling = self.history.revision
         call.compact = self.history.compact
-        self._saw(revision)
+        self._saw(max(revision, _committed(call.reply)))
         error = call.error.code if call.error else ""
         self.world.note(f"{self.name} {call.number} {type(call.request).__name__} {status} {error} @{revision}")
         if then is not None:
