@@ -30,27 +30,27 @@ def keys(given: Given, prefix: str, is_word: Callable[[str], bool]) -> list[Cand
     try:
         line = _line(given)
         project = project_of_command(given)
-        page = _range(line, project, prefix, "", CANDIDATES_MAX)
-        found = [entry["key"] for entry in page["entries"] if is_word(entry["key"])]
-        if page["more"]:
-            found = [key for key in _segments(line, project, prefix) if is_word(key)]
+        page, more = _page(line, project, prefix, "")
+        found = [key for key in page if is_word(key)]
+        if more:
+            found = [key for key in _segments(line, project, prefix, page) if is_word(key)]
             found += _others(line, project, prefix, found)
     except CosessionError:
         return []
     return [(key, "") for key in found]
 
 
-def _segments(line: Line, project: str, prefix: str) -> list[str]:
-    """The first keys and directories right under `prefix`."""
+def _segments(line: Line, project: str, prefix: str, page: list[str]) -> list[str]:
+    """The first keys and directories right under `prefix`; a directory is passed over, however much is in it."""
     found: list[str] = []
-    while len(found) < CANDIDATES_MAX:
-        after = found[-1] + (_BEHIND if found[-1].endswith("/") else "") if found else ""
-        entries = _range(line, project, prefix, after, 1)["entries"]
-        if not entries:
-            return found
-        key = entries[0]["key"]
-        slash = key.find("/", len(prefix))
-        found.append(key[: slash + 1] if slash >= 0 else key)
+    while page and len(found) < CANDIDATES_MAX:
+        slash = page[0].find("/", len(prefix))
+        name = page[0][: slash + 1] if slash >= 0 else page[0]
+        found.append(name)
+        is_directory = slash >= 0
+        page = [key for key in page[1:] if not (is_directory and key.startswith(name))]
+        if not page:
+            page, _ = _page(line, project, prefix, name + (_BEHIND if is_directory else ""))
     return found
 
 
@@ -61,12 +61,14 @@ def _others(line: Line, project: str, prefix: str, found: list[str]) -> list[str
     shared = found[0]
     while not found[-1].startswith(shared):
         shared = shared[:-1]
-    return [entry["key"] for entry in _range(line, project, prefix, shared + _BEHIND, 1)["entries"]]
+    return _page(line, project, prefix, shared + _BEHIND)[0][:1]
 
 
-def _range(line: Line, project: str, prefix: str, after: str, limit: int) -> dict[str, Any]:
-    params = {"prefix": prefix, "after": after, "limit": limit, "project": project, "keys_only": True}
-    return line.ask("range", params)
+def _page(line: Line, project: str, prefix: str, after: str) -> tuple[list[str], bool]:
+    """The next keys, and whether there are more."""
+    params = {"prefix": prefix, "after": after, "limit": CANDIDATES_MAX, "project": project, "keys_only": True}
+    page = line.ask("range", params)
+    return [entry["key"] for entry in page["entries"]], page["more"]
 
 
 def sessions(given: Given, *, ended: bool) -> list[Candidate]:

@@ -22,10 +22,14 @@ def run(given: Given) -> int:
     """Print the value; exit 1 when there is none."""
     key = given.words[0]
     params = {"key": key, "project": project_of_command(given), "at_revision": given.integer("--at", 0)}
-    reply = Line(given).ask("get", params)
+    line = Line(given)
+    reply = line.ask("get", params)
     entry = reply["entry"]
     if entry is None:
+        from cosession.cli.near import near_key
+
         when = f" at revision {params['at_revision']}" if params["at_revision"] else ""
+        when += near_key(line, params)
         raise CosessionError(
             f"cannot get {key!r}: there is no such entry in project {params['project']!r}{when}; see: cosession ls",
             code="not_found",

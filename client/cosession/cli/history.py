@@ -43,8 +43,11 @@ def run(given: Given) -> int:
         render.json_line({"versions": versions, "more": reply["more"], "key": key, "revision": reply["revision"]})
         return 0
     if not versions:
+        from cosession.cli.near import near_key
+
+        guess = near_key(line, {"key": key, "project": project})
         raise CosessionError(
-            f"cannot show the history of {key!r}: project {project!r} has none of it; see: cosession ls",
+            f"cannot show the history of {key!r}: project {project!r} has none of it{guess}; see: cosession ls",
             code="not_found",
             data={"key": key, "project": project},
         )

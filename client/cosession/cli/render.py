@@ -16,7 +16,7 @@ from cosession.cli import data
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Any, TextIO
 
 WIDTH_MIN = 40
@@ -34,8 +34,10 @@ def escape(text: str, *, keep: str = "") -> str:
     Visible is what Unicode calls so: no controls, no format characters (bidi, zero width, tags), no surrogates, nothing
     unassigned. Where standard output is not UTF-8, only ASCII is visible.
     """
+    if text.isascii() and text.isprintable():
+        return text
     ascii_only = not is_utf8()
-    if text.isprintable() and (text.isascii() or not ascii_only):
+    if text.isprintable() and not ascii_only:
         return text
     return "".join(char if char in keep or _is_visible(char, ascii_only) else _escaped(char) for char in text)
 
@@ -58,9 +60,26 @@ def _escaped(char: str) -> str:
 
 
 def is_utf8(stream: TextIO | None = None) -> bool:
-    """Whether a stream, standard output unless another is named, takes any character."""
-    encoding = getattr(stream or sys.stdout, "encoding", None) or "ascii"
-    return encoding.lower().replace("-", "").replace("_", "") in {"utf8", "utf8sig"}
+    """Whether a stream, standard output unless another is named, takes any character.
+
+    In the locale C Python writes UTF-8 (PEP 540), which is right for a file or a pipe; a terminal takes what its locale
+    says, and no more.
+    """
+    stream = stream or sys.stdout
+    encoding = getattr(stream, "encoding", None) or "ascii"
+    if encoding.lower().replace("-", "").replace("_", "") not in {"utf8", "utf8sig"}:
+        return False
+    return not (stream and stream.isatty()) or _is_locale_utf8(os.environ)
+
+
+def _is_locale_utf8(env: Mapping[str, str]) -> bool:
+    """Whether the locale of the user is one of UTF-8."""
+    if env.get("PYTHONUTF8") == "1":
+        return True
+    named = env.get("LC_ALL") or env.get("LC_CTYPE") or env.get("LANG") or "C"
+    if sys.flags.utf8_mode and not env.get("LC_ALL") and env.get("LC_CTYPE") == "C.UTF-8":
+        named = env.get("LANG") or "C"  # LC_CTYPE is Python's own word, instead of C (PEP 538)
+    return "utf8" in named.lower().replace("-", "")
 
 
 def is_terminal() -> bool:
