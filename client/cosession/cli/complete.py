@@ -179,7 +179,7 @@ def _values(
     """What may stand at a placeholder; one with bars (`bash|zsh|fish`) names its words itself."""
     if "|" in placeholder:
         return [(word, "") for word in placeholder.split("|") if word.islower() or word == "-"]
-    if placeholder == "PATH":
+    if placeholder in ("PATH", "FILE"):
         return [_FILES]
     if placeholder not in (*_KEYS, "ID", "P"):
         return []
