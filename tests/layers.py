@@ -7,6 +7,7 @@ Imports only go down. A module that is in no table is an error: give it a room h
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -158,6 +159,8 @@ HOMES: Final[dict[str, tuple[str, ...]]] = {
     "secrets": ("cosessiond.clock",),
     "uuid": ("cosessiond.clock",),
     "os.urandom": ("cosessiond.clock",),
+    "os.fsync": ("cosessiond.process.durable",),  # plain fsync is not enough on macOS
+    "os.fdatasync": ("cosessiond.process.durable",),
     "sqlite3.connect": ("cosessiond.store.schema",),
     "sqlite3": (
         "cosessiond.store.schema",  # opens the file; the others take the open connection
@@ -178,7 +181,31 @@ SMUGGLED: Final[dict[str, str]] = {
     "datetime.today": "time",
     "date.today": "time",
     "os.urandom": "os.urandom",
+    "os.fsync": "os.fsync",
+    "os.fdatasync": "os.fdatasync",
     "sqlite3.connect": "sqlite3.connect",
+}
+
+#: What one system only knows, by name, and the modules that may speak of it. So whoever mends something for one system
+#: finds all of it; everything else is the same on both.
+SYSTEMS: Final[dict[str, tuple[str, ...]]] = {
+    r"sys\.platform": (
+        "cosession.paths",
+        "cosession.peer",
+        "cosession.project",
+        "cosession.cli.holder",
+        "cosessiond.process.durable",
+        "cosessiond.process.filesystems",
+        "cosessiond.sessions.procs",
+        "cosessiond.store.schema",
+    ),
+    r"_?(SO_PEER|SOL_LOCAL|LOCAL_PEER|XUCRED|UCRED)\w*": ("cosession.peer", "cosessiond.sessions.identity"),
+    r"_?(KQ_|EVFILT_|NOTE_)\w+": ("cosessiond.sessions.kqueue", "cosession.cli.life"),
+    r"kqueue|kevent": ("cosessiond.sessions.watching", "cosession.cli.life"),
+    r"pidfd_open": ("cosessiond.sessions.watching", "cosessiond.sessions.identity", "cosession.cli.life"),
+    r"_?F_(FULL|BARRIER)FSYNC": ("cosessiond.process.durable",),
+    r"_?MNT_\w+|f?statfs\b.*": ("cosessiond.process.filesystems",),
+    r"SOCK_(NONBLOCK|CLOEXEC)|accept4|eventfd|epoll|memfd_create|posix_fadvise": (),  # of Linux: there is another way
 }
 
 #: sans-IO: these take bytes and give bytes.
@@ -229,6 +256,7 @@ def _judge(module: Module, known: dict[str, Module]) -> Iterator[tuple[int, str]
             why = _judge_ours(module.name, target)
         if why:
             yield imported.line, f"{module.name} {why}"
+    yield from _judge_systems(module)
     if module.package == "cosessiond":
         yield from _judge_calls(module)
 
@@ -276,6 +304,22 @@ def _judge_calls(module: Module) -> Iterator[tuple[int, str]]:
             for call, foreign in SMUGGLED.items():
                 if (dotted == call or dotted.endswith("." + call)) and not _within(module.name, HOMES[foreign]):
                     yield node.lineno, f"{module.name} calls {dotted}(); only {', '.join(HOMES[foreign])} may"
+
+
+def _judge_systems(module: Module) -> Iterator[tuple[int, str]]:
+    """What is of one system, as a name, as the last part of a dotted one, or as the text of getattr."""
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Attribute):
+            words = {ast.unparse(node), node.attr}
+        elif isinstance(node, ast.Name):
+            words = {node.id}
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("getattr", "hasattr"):
+            words = {each.value for each in node.args if isinstance(each, ast.Constant) and isinstance(each.value, str)}
+        else:
+            continue
+        for pattern, homes in SYSTEMS.items():
+            if not _within(module.name, homes) and (found := next(filter(re.compile(pattern).fullmatch, words), "")):
+                yield node.lineno, f"{module.name} speaks of {found}; only {', '.join(homes) or 'nobody'} may"
 
 
 def _room(package: str, name: str) -> str:

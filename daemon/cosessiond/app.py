@@ -22,9 +22,9 @@ from cosession.errors import CosessionError
 from cosession.messages.limits import REQUEST_IDS_KEPT_MIN, Limits
 from cosessiond.clock import LoopTimers, SystemClock, SystemEntropy, pause, ulid
 from cosessiond.metrics import Metrics
+from cosessiond.process import secret
 from cosessiond.process.configuration import Configuration
 from cosessiond.process.directories import private_directory, refuse_network_file_system
-from cosessiond.process.files import open_plain
 from cosessiond.process.filewatch import FileWatch
 from cosessiond.process.lock import Holder, InstanceLock
 from cosessiond.process.neighbour import refuse_neighbour
@@ -45,8 +45,6 @@ GUARD_S: Final = 60.0
 EXIT_IO: Final = 70
 #: The default collects every few hundred new lists: a value of many small parts would be walked again and again.
 GC_THRESHOLDS: Final = (50_000, 10, 10)
-SECRET: Final = "secret"  # noqa: S105  # the name of the file
-_SECRET_BYTES: Final = 32
 
 
 async def serve(configuration: Configuration, log: Any, ready: Callable[[], None]) -> None:
@@ -84,7 +82,7 @@ async def serve(configuration: Configuration, log: Any, ready: Callable[[], None
             ),
             disk=probes.DiskProbe(state_fd, clock),
             host=socket.gethostname(),
-            secret=_secret(state, entropy.random_bytes),
+            secret=secret.read_or_make(state, state_fd, entropy.random_bytes),
         )
         consequences = Consequences(
             stop=stopping.set,
@@ -169,8 +167,7 @@ def _open_engine(state: Path, limits: Limits, new_epoch: Callable[[], str]) -> I
         request_id_ms=limits.request_id_s * 1000,
         request_ids_min=REQUEST_IDS_KEPT_MIN,
     )
-    # The secret is made once the first store stands: where it is, an empty database has lost what it held.
-    engine = SqliteEngine.open(state, window=window, new_epoch=new_epoch, was_used=os.path.lexists(state / SECRET))
+    engine = SqliteEngine.open(state, window=window, new_epoch=new_epoch, was_used=secret.was_made(state))
     yield engine
     engine.close()  # not in a finally: after a failure the file is left exactly as it is
 
@@ -227,22 +224,6 @@ def _holder(daemon_id: str, *, socket_path: str) -> Holder:
         version=__version__,
         daemon_id=daemon_id,
     )
-
-
-def _secret(state: Path, random_bytes: Callable[[int], bytes]) -> bytes:
-    """The key of all session tokens, made once per state directory, 0600."""
-    path = state / SECRET
-    try:
-        with os.fdopen(open_plain(path, os.O_RDONLY), "rb") as file:
-            secret = file.read(_SECRET_BYTES)
-        if len(secret) == _SECRET_BYTES:
-            return secret
-    except FileNotFoundError:
-        pass
-    secret = random_bytes(_SECRET_BYTES)
-    with os.fdopen(open_plain(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
-        file.write(secret)
-    return secret
 
 
 def _raise_descriptor_limit(limits: Limits) -> None:

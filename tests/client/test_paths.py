@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -86,14 +87,59 @@ def test_without_home_the_password_database_is_asked():
     assert paths.state_directory({}).startswith("/")
 
 
-def test_macos_places(monkeypatch):
-    monkeypatch.setattr(sys, "platform", "darwin")
-    support = "/u/Library/Application Support/cosession"
-    env = {"HOME": "/u"}
-    assert paths.socket_path(env) == f"{support}/run/d.sock"
-    assert paths.state_directory(env) == f"{support}/state"
-    assert paths.config_file(env) == f"{support}/config/config.toml"
-    assert paths.log_directory(env) == f"{support}/log"
+class TestMac:
+    """The places of macOS, by the module as a Mac would load it; no Mac was there."""
+
+    SUPPORT = "/u/Library/Application Support/cosession"
+
+    @pytest.fixture(autouse=True)
+    def mac(self, monkeypatch):
+        monkeypatch.setattr(sys, "platform", "darwin")
+        spec = importlib.util.spec_from_file_location("mac_paths", paths.__file__)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    def test_the_places(self, mac):
+        env = {"HOME": "/u"}
+        assert mac.socket_path(env) == f"{self.SUPPORT}/run/d.sock"
+        assert mac.state_directory(env) == f"{self.SUPPORT}/state"
+        assert mac.lock_file(env) == f"{self.SUPPORT}/state/daemon.lock"
+        assert mac.stop_latch(env) == f"{self.SUPPORT}/state/stopped"
+        assert mac.config_file(env) == f"{self.SUPPORT}/config/config.toml"
+        assert mac.log_directory(env) == f"{self.SUPPORT}/log"
+
+    def test_a_home_moves_everything_and_a_chosen_socket_wins(self, mac):
+        env = {"HOME": "/u", "COSESSION_HOME": "/h"}
+        assert mac.socket_path(env) == "/h/run/d.sock"
+        assert mac.state_directory(env) == "/h/state"
+        assert mac.config_file(env) == "/h/config/config.toml"
+        assert mac.log_directory(env) == "/h/log"
+        assert mac.socket_path(env | {"COSESSION_SOCKET": "/x/y.sock"}) == "/x/y.sock"
+
+    def test_who_sets_the_variables_of_xdg_means_them(self, mac, tmp_path):
+        env = {"HOME": "/u", "XDG_STATE_HOME": "/s", "XDG_CONFIG_HOME": "/c", "XDG_RUNTIME_DIR": str(tmp_path)}
+        assert mac.state_directory(env) == "/s/cosession"
+        assert mac.config_file(env) == "/c/cosession/config.toml"
+        assert mac.socket_path(env) == f"{tmp_path}/cosession/d.sock"
+        assert mac.log_directory(env) == f"{self.SUPPORT}/log", "there is none for logs"
+
+    def test_a_socket_path_has_103_bytes_at_most(self, mac):
+        assert mac.SOCKET_PATH_BYTES_MAX == 103
+        home = "/" + "u" * (103 - 1 - len("/Library/Application Support/cosession/run/d.sock"))
+        fits = mac.socket_path({"HOME": home})
+        assert len(fits) == 103
+        assert fits.startswith(home)
+        short = mac.socket_path({"HOME": home + "u"})
+        assert short.startswith(f"/tmp/cosession-{os.geteuid()}-")
+        assert len(short) <= 103
+        assert short == mac.socket_path({"HOME": home + "u"})
+        assert short != mac.socket_path({"HOME": home + "v"})
+
+    def test_a_chosen_path_too_long_is_refused_with_the_limit_of_the_system(self, mac):
+        chosen = "/" + "x" * 103
+        with pytest.raises(ConfigError, match="it has 104 bytes, the limit is 103"):
+            mac.socket_path({"COSESSION_SOCKET": chosen})
 
 
 class TestLongPaths:

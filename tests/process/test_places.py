@@ -8,6 +8,7 @@ import asyncio
 import os
 import shutil
 import stat
+import struct
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,9 @@ from cosession import paths
 from cosession.config import Config
 from cosession.errors import ConfigError
 from cosessiond import app
-from cosessiond.process import directories
+from cosessiond.process import directories, filesystems
 from cosessiond.process.configuration import Configuration
+from cosessiond.process.filesystems import FileSystem
 from harness import Daemon
 from process.starting import EXIT_CONFIG, environment, filled, refusal, serves, tree
 from rawclient import Pack
@@ -203,18 +205,71 @@ MOUNTINFO = """\
 )
 def test_the_file_system_of_a_device_is_read_from_mountinfo(home, major, minor, kind):
     (home / "mountinfo").write_text(MOUNTINFO)
-    assert directories._file_system(os.makedev(major, minor), home / "mountinfo") == kind
+    assert filesystems.by_mountinfo(os.makedev(major, minor), home / "mountinfo") == FileSystem(kind)
 
 
 def test_a_mountinfo_of_any_shape_is_survived(home):
     (home / "mountinfo").write_bytes(b"\n\xff\xfe garbage\n1\n1 2\n1 2 0:31\n1 2 0:31 - \n - nfs\n")
-    assert directories._file_system(os.makedev(0, 77), home / "mountinfo") == ""
-    assert directories._file_system(home.stat().st_dev, home / "absent") != "nfs"
+    assert filesystems.by_mountinfo(os.makedev(0, 77), home / "mountinfo") == FileSystem("")
+    assert filesystems.by_mountinfo(home.stat().st_dev, home / "absent") == FileSystem("")
+
+
+class MacLibrary:
+    """The C library of a Mac: fstatfs(2) with `struct statfs` of <sys/mount.h>, packed as its compiler does it."""
+
+    def __init__(self, kind: bytes, flags: int, *, fails: bool = False) -> None:
+        self.asked = []
+        numbers = [4096, 1 << 20, 10, 9, 8, 7, 6, 1, 2, 501, 26, flags, 0]
+        self.statfs = struct.pack("@II5Q2iIIII16s1024s1024sI7I", *numbers, kind, b"/Volumes/x", b"//h/x", *[0] * 8)
+        self.fails = fails
+
+    def fstatfs(self, descriptor, buffer):
+        self.asked.append(descriptor.value)
+        buffer[: len(self.statfs)] = self.statfs
+        return -1 if self.fails else 0
+
+
+MNT_LOCAL = 0x1000
+
+
+@pytest.mark.parametrize(
+    ("kind", "flags", "network"),
+    [
+        (b"apfs", 0x0480_9000, False),
+        (b"hfs", MNT_LOCAL, False),
+        (b"smbfs", 0, True),
+        (b"nfs", 0, True),
+        (b"afpfs", 0, True),
+        (b"webdav", MNT_LOCAL, True),  # by its name
+        (b"macfuse", 0, True),  # by what the system says of it
+        (b"macfuse", MNT_LOCAL, False),
+        (b"sixteen bytes ok", MNT_LOCAL, False),
+    ],
+)
+def test_the_file_system_on_a_mac_is_read_from_fstatfs(kind, flags, network):
+    library = MacLibrary(kind, flags)
+    assert len(library.statfs) == 2168
+    found = filesystems.by_fstatfs(5, library)
+    assert library.asked == [5]
+    assert found == FileSystem(kind.decode(), local=bool(flags & MNT_LOCAL))
+    assert found.is_network is network
+
+
+def test_on_an_intel_mac_the_function_has_a_name_of_its_own():
+    """Under the plain name there is one with a shorter structure."""
+    wide, plain = MacLibrary(b"apfs", MNT_LOCAL), MacLibrary(b"\0" * 16, 0)
+    setattr(plain, "fstatfs$INODE64", wide.fstatfs)
+    assert filesystems.by_fstatfs(5, plain) == FileSystem("apfs")
+
+
+@pytest.mark.parametrize("library", [MacLibrary(b"smbfs", 0, fails=True), MacLibrary(b"", 0), object()])
+def test_a_file_system_that_cannot_be_told_on_a_mac_is_taken(library):
+    assert not filesystems.by_fstatfs(5, library).is_network
 
 
 @pytest.mark.parametrize("kind", ["nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "9p", "afs", "ceph"])
 def test_a_network_file_system_is_refused_by_name(home, monkeypatch, kind):
-    monkeypatch.setattr(directories, "_file_system", lambda _: kind)
+    monkeypatch.setattr(directories, "file_system_of", lambda _: FileSystem(kind))
     descriptor = os.open(home, os.O_RDONLY)
     try:
         with pytest.raises(ConfigError, match=f"{kind} is a network file system.*; set COSESSION_HOME") as caught:
@@ -226,7 +281,7 @@ def test_a_network_file_system_is_refused_by_name(home, monkeypatch, kind):
 
 @pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs", "tmpfs", "apfs", "overlay", "fuse.bindfs", ""])
 def test_local_and_unknown_file_systems_are_taken(home, monkeypatch, kind):
-    monkeypatch.setattr(directories, "_file_system", lambda _: kind)
+    monkeypatch.setattr(directories, "file_system_of", lambda _: FileSystem(kind))
     descriptor = os.open(home, os.O_RDONLY)
     try:
         directories.refuse_network_file_system(home, descriptor)
@@ -237,7 +292,7 @@ def test_local_and_unknown_file_systems_are_taken(home, monkeypatch, kind):
 def test_a_daemon_on_a_network_file_system_refuses_before_it_makes_a_file(home, monkeypatch):
     """The whole of `serve`, in this process, with a file system that says it is one."""
     monkeypatch.setenv("COSESSION_HOME", str(home))
-    monkeypatch.setattr(directories, "_file_system", lambda _: "nfs4")
+    monkeypatch.setattr(directories, "file_system_of", lambda _: FileSystem("nfs4"))
     with pytest.raises(ConfigError, match="network file system"):
         asyncio.run(app.serve(Configuration(Config()), None, lambda: None))
     assert [str(path.relative_to(home)) for path in home.rglob("*") if not path.is_dir()] == []

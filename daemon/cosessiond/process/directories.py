@@ -9,18 +9,10 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import Final
 
 from cosession.errors import ConfigError
-
-#: File systems whose locks and syncs a store cannot rely on; names as in /proc/self/mountinfo.
-NETWORK_FILE_SYSTEMS: Final = frozenset(
-    (
-        *("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "gpfs", "ncpfs", "coda"),
-        *("ocfs2", "gfs2", "beegfs", "webdav", "davfs", "vboxsf", "prl_fs", "fuse.sshfs", "fuse.glusterfs"),
-        *("fuse.ceph", "fuse.s3fs", "fuse.rclone", "fuse.gcsfuse", "fuse.davfs2"),
-    )
-)
+from cosessiond.process.durable import make_directory
+from cosessiond.process.filesystems import file_system_of
 
 
 def private_directory(path: Path) -> int:
@@ -29,7 +21,7 @@ def private_directory(path: Path) -> int:
     Raises ConfigError when it is a link, not a directory, not ours, or open to others.
     """
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directory(os.fspath(path))
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
         raise ConfigError(
@@ -58,35 +50,9 @@ def _check(path: Path, status: os.stat_result) -> None:
 
 def refuse_network_file_system(path: Path, descriptor: int) -> None:
     """Raises ConfigError when the directory lies on a network file system, as far as that can be told."""
-    kind = _file_system(os.fstat(descriptor).st_dev)
-    if kind in NETWORK_FILE_SYSTEMS:
+    found = file_system_of(descriptor)
+    if found.is_network:
         raise ConfigError(
-            f"cannot keep the store in {path}: {kind} is a network file system, whose locks and syncs do not hold; "
-            "set COSESSION_HOME to a directory on a local disk"
+            f"cannot keep the store in {path}: {found.kind} is a network file system, whose locks and syncs do not "
+            "hold; set COSESSION_HOME to a directory on a local disk"
         )
-
-
-def _file_system(device: int, mountinfo: Path = Path("/proc/self/mountinfo")) -> str:
-    """The type of the mounted device, "" when unknown (https://man7.org/linux/man-pages/man5/proc.5.html)."""
-    wanted = f"{os.major(device)}:{os.minor(device)}"
-    try:
-        lines = mountinfo.read_text(errors="replace").splitlines()
-    except OSError:
-        return _file_system_elsewhere(device)
-    for line in lines:
-        before, _, after = line.partition(" - ")
-        if before.split(" ")[2:3] == [wanted]:
-            return after.split(" ")[0]
-    return ""
-
-
-def _file_system_elsewhere(device: int) -> str:
-    import psutil  # only where there is no /proc
-
-    for partition in psutil.disk_partitions(all=True):
-        try:
-            if Path(partition.mountpoint).stat().st_dev == device:
-                return str(partition.fstype)
-        except OSError:
-            continue
-    return ""

@@ -15,6 +15,8 @@ import os
 from pathlib import Path
 from typing import Final
 
+from cosessiond.process.durable import sync
+
 HEADER_BYTES: Final = 32
 FRAME_BYTES: Final = 24
 #: With less free space than this nothing is laid out ahead: whoever has little needs it for other things.
@@ -36,7 +38,7 @@ def lay_out(path: Path, size: int) -> None:
             return
         with contextlib.suppress(OSError):
             os.write(descriptor, bytes(size))
-            os.fsync(descriptor)
+            sync(descriptor)
     finally:
         os.close(descriptor)
 
