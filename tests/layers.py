@@ -70,6 +70,7 @@ LAYERS: Final[dict[str, tuple[str, ...]]] = {
         "store.writes",
         "store.trimming",
         "store.sqlite",
+        "store.pacing",
         "store.commit",
         "store.leases",
         "store.index",

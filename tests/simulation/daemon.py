@@ -28,7 +28,8 @@ from cosessiond.sessions.ports import Processes
 from cosessiond.sessions.probes import probe_process
 from cosessiond.sessions.verdict import DiskSignal
 from cosessiond.sessions.watching import ProcessWatch
-from cosessiond.store.commit import OVERDUE_BATCHES, ReadJob, Ticket, Worker
+from cosessiond.store import pacing
+from cosessiond.store.commit import ReadJob, Ticket, Worker
 from cosessiond.store.engine import Committed, Engine, StoreBroken
 from cosessiond.store.leases import Deadlines
 from simulation.disk import Disk
@@ -272,7 +273,7 @@ class Commits:
         self._take()
         if self.worker.has_work:
             disk, before = self.daemon.disk, self.daemon.disk.upkeeps
-            overdue = self.worker._since_upkeep >= OVERDUE_BATCHES * self.daemon.knobs.upkeep_every
+            overdue = pacing.task(self.worker.load(), waiting=True) is not None
             self.worker.step()
             self.put_off = self.put_off + 1 if overdue and disk.upkeeps == before else 0
         if self.worker.has_work or self._inbox:

@@ -22,7 +22,7 @@ from cosessiond.sessions import admission, identity, planning
 from cosessiond.sessions.planning import SessionLimits
 from cosessiond.sessions.registry import Registry
 from cosessiond.sessions.verdict import Policy
-from cosessiond.store import commit, revisions, watch
+from cosessiond.store import commit, pacing, revisions, watch
 from cosessiond.store.engine import Window
 
 BOOT: Final = "boot-of-the-simulation"
@@ -159,9 +159,9 @@ def applied(knobs: Knobs, facts_of: Callable[[int], object]) -> Iterator[None]:
         (server_admission, "SESSION_EPHEMERALS_MAX", knobs.ephemerals),
         (planning, "SESSION_EPHEMERALS_MAX", knobs.ephemerals),
         (commit, "COMMIT_GROUP_MAX", knobs.group_max),
-        (commit, "UPKEEP_EVERY", knobs.upkeep_every),
-        (commit, "CHECKPOINT_BYTES", knobs.checkpoint_bytes),
-        (commit, "TRIM_ROWS", knobs.trim_rows),
+        (pacing, "TRIM_DUE_BATCHES", knobs.upkeep_every),
+        (pacing, "MOVE_DUE_BYTES", knobs.checkpoint_bytes),
+        (pacing, "SLICE_ROWS", knobs.trim_rows),
         (revisions, "COMMIT_QUEUE_MAX", knobs.commit_queue),
         (revisions, "READ_QUEUE_MAX", knobs.read_queue),
         (watch, "CATCH_UP_ROWS", knobs.catch_up_rows),

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from cosessiond.store import commit
-from cosessiond.store.commit import CHECKPOINT_BYTES, OVERDUE_BYTES, ReadJob, Ticket, Worker
+from cosessiond.store import commit, pacing
+from cosessiond.store.commit import ReadJob, Ticket, Worker
 from cosessiond.store.engine import Window
+from cosessiond.store.pacing import MOVE_DUE_BYTES, OVERDUE_TIMES
 from cosessiond.store.sqlite import SqliteEngine
 from store.engines import EPOCH, batch, put
 
@@ -39,7 +40,7 @@ class Rig:
         if self.next is not None:
             self.next()
 
-    def tended(self, position: Any, stored_bytes: int) -> None:  # noqa: ARG002
+    def tended(self, position: Any, surplus: Any, stored_bytes: int) -> None:  # noqa: ARG002
         self.tended_times += 1
 
     def broken(self, error: Exception) -> None:
@@ -88,7 +89,7 @@ def test_a_few_large_writes_leave_no_large_log_behind(rig: Rig) -> None:
     for number in range(20):
         rig.write(f"k{number}")
         rig.rest()
-    assert rig.engine.unmoved_bytes < CHECKPOINT_BYTES
+    assert rig.engine.unmoved_bytes < MOVE_DUE_BYTES
 
 
 def test_the_log_stays_bounded_while_writers_never_pause(rig: Rig) -> None:
@@ -98,7 +99,7 @@ def test_the_log_stays_bounded_while_writers_never_pause(rig: Rig) -> None:
     for _ in range(200):
         rig.worker.step()
         largest = max(largest, rig.engine.unmoved_bytes)
-    assert CHECKPOINT_BYTES < largest < (OVERDUE_BYTES + 1) * CHECKPOINT_BYTES
+    assert MOVE_DUE_BYTES < largest < (OVERDUE_TIMES + 1) * MOVE_DUE_BYTES
 
 
 def test_nor_do_reads_without_end_put_upkeep_off(rig: Rig) -> None:
@@ -109,7 +110,7 @@ def test_nor_do_reads_without_end_put_upkeep_off(rig: Rig) -> None:
         rig.look()
         rig.worker.step()
     assert rig.read >= 30
-    assert rig.engine.unmoved_bytes < (OVERDUE_BYTES + 1) * CHECKPOINT_BYTES
+    assert rig.engine.unmoved_bytes < (OVERDUE_TIMES + 1) * MOVE_DUE_BYTES
 
 
 def test_upkeep_does_not_put_reads_off(rig: Rig) -> None:
@@ -129,19 +130,21 @@ def test_a_checkpoint_that_can_move_nothing_is_not_tried_for_ever(rig: Rig, monk
     for number in range(20):
         rig.write(f"k{number}")
     rig.rest()
+    first = len(tried)
+    assert 1 <= first <= rig.engine.unmoved_bytes // MOVE_DUE_BYTES
     rig.rest()
-    assert len(tried) == 1
+    assert len(tried) == first
     for number in range(20):
         rig.write(f"k{number}")
     rig.rest()
-    assert len(tried) == 2, "once more when as much again has gathered"
+    assert first < len(tried) <= rig.engine.unmoved_bytes // MOVE_DUE_BYTES, "again when as much again has gathered"
 
 
 def test_trimming_keeps_up_with_writers_that_never_pause(
     make_rig: Callable[[Window], Rig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commit, "UPKEEP_EVERY", 4)
-    monkeypatch.setattr(commit, "TRIM_ROWS", 8)
+    monkeypatch.setattr(pacing, "TRIM_DUE_BATCHES", 4)
+    monkeypatch.setattr(pacing, "SLICE_ROWS", 8)
     rig = make_rig(Window(log_revisions=20, versions=2))
     rig.next = lambda: rig.write(f"k{len(rig.groups) % 3}", 1)
     rig.next()
@@ -150,8 +153,51 @@ def test_trimming_keeps_up_with_writers_that_never_pause(
         rig.worker.step()
         position = rig.engine.position()
         kept = max(kept, position.revision - position.compact_revision)
-    assert kept < 20 + 4 * commit.OVERDUE_BATCHES + 20
+    assert kept < 20 + 4 * pacing.BACKLOG_TIMES_MAX
     assert rig.tended_times > 20
+
+
+def test_what_there_was_to_trim_at_the_start_holds_up_no_commit(
+    make_rig: Callable[[Window], Rig], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A smaller window after a restart: the old batches go one slice after each group, and the groups stay large."""
+    monkeypatch.setattr(pacing, "TRIM_DUE_BATCHES", 4)
+    monkeypatch.setattr(pacing, "SLICE_ROWS", 32)
+    first = Rig(SqliteEngine.open(tmp_path, window=Window(), new_epoch=lambda: EPOCH))
+    for number in range(400):
+        first.write(f"k{number % 9}", number)
+    first.rest()
+    first.engine.close()
+    rig = make_rig(Window(log_revisions=10))
+    surplus = [rig.engine.surplus.batches]
+    for number in range(60):
+        for again in range(4):
+            rig.write(f"k{again}", number)
+        rig.worker.step()
+        surplus.append(rig.engine.surplus.batches)
+    assert rig.groups == [4] * 60
+    assert surplus[-1] < surplus[0] / 2, "and meanwhile it shrinks"
+
+
+@pytest.mark.parametrize("writes", [128, 1], ids=["wide", "narrow"])
+def test_no_surplus_outgrows_its_bound_while_writers_never_pause(
+    make_rig: Callable[[Window], Rig], monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
+    """128 writes in one batch are 128 times the work to trim: the groups become as small as that asks for."""
+    monkeypatch.setattr(pacing, "TRIM_DUE_BATCHES", 2)
+    monkeypatch.setattr(pacing, "SLICE_ROWS", 64)
+    rig = make_rig(Window(log_revisions=20, versions=2))
+    bound = 2 * pacing.BACKLOG_TIMES_MAX
+    surplus = largest = 0
+    for number in range(120):
+        while rig.worker.waiting < 40:
+            many = [put(f"k{number % 3}.{each}", number) for each in range(writes)]
+            rig.worker.take(Ticket(batch(*many), lambda _: None, writes))
+        rig.worker.step()
+        surplus = rig.engine.surplus.batches
+        largest = max(largest, surplus)
+    assert largest <= bound + max(rig.groups)
+    assert sum(rig.groups[-20:]) > 0, "and yet they go on"
 
 
 def test_a_group_is_bounded_by_bytes_and_by_count(rig: Rig) -> None:

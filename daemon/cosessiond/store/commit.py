@@ -1,10 +1,9 @@
 """Group commit: the one thread that owns the engine, and what it alternates between.
 
-One commit group (at most 256 batches or 4 MiB, whatever is queued, no timer), then at most one slice of other work: a
-paged read, or upkeep (writing what follows from the log, a checkpoint, some trimming; what is most overdue). Upkeep
-waits for a moment without writes until it is overdue, and then takes turns with the reads; so nothing starves, and
-neither the WAL nor the log outgrows its bound. Outcomes leave the thread only after the engine's `apply` has returned,
-which is after its sync.
+One commit group (at most 256 batches, 512 writes or 1 MiB, whatever is queued, no timer), then slices of other work:
+paged reads and upkeep take turns, so that nothing starves. `store.pacing` says how many slices, what kind of upkeep,
+and how large the next group may be, so that neither the WAL nor the log nor a wait outgrows its bound. Outcomes leave
+the thread only after the engine's `apply` has returned, which is after its sync.
 
 Rule: the thread touches the engine and nothing else; everything else is told through `deliver`, on the loop, in the
 order in which it happened here.
@@ -16,26 +15,16 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from msgspec import Struct
 
-from cosession.messages.limits import COMMIT_GROUP_BYTES_MAX, COMMIT_GROUP_MAX
-from cosessiond.store.engine import Batch, BelowWindow, Engine, Outcome, Position, StoreBroken
+from cosession.messages.limits import COMMIT_GROUP_BYTES_MAX, COMMIT_GROUP_MAX, COMMIT_GROUP_WRITES_MAX
+from cosessiond.store import pacing
+from cosessiond.store.engine import Batch, BelowWindow, Engine, Outcome, Position, StoreBroken, Surplus
+from cosessiond.store.pacing import Load
 
 Done = Callable[[Outcome], None]
-
-#: Committed batches after which trimming is looked at, and rows dropped in one slice of it.
-UPKEEP_EVERY: Final = 256
-TRIM_ROWS: Final = 256
-#: Rows behind the log after which they are written, and rows written in one slice; with this many, writers wait.
-SETTLE_ROWS: Final = 256
-BEHIND_ROWS_MAX: Final = 2_048
-#: WAL bytes after which it is checkpointed; recovery after kill -9 reads at most about twice this.
-CHECKPOINT_BYTES: Final = 8 * 1024 * 1024
-#: Upkeep that is this many times due no longer waits for writers to pause.
-OVERDUE_BATCHES: Final = 16
-OVERDUE_BYTES: Final = 2
 
 
 class Ticket(Struct, frozen=True, gc=False):
@@ -44,6 +33,11 @@ class Ticket(Struct, frozen=True, gc=False):
     batch: Batch
     done: Done
     size: int  # about what it will leave behind, in bytes
+
+    @property
+    def writes(self) -> int:
+        """Of the branch that has more."""
+        return max(len(self.batch.then), len(self.batch.otherwise))
 
 
 class ReadJob(Struct, frozen=True, gc=False):
@@ -66,8 +60,10 @@ class Subscriber(Protocol):
         """One group is durable."""
         ...
 
-    def tended(self, position: Position, stored_bytes: int) -> None:
-        """Upkeep was done: the lower end of the log window may have moved, and this much is in use."""
+    def tended(self, position: Position, surplus: Surplus, stored_bytes: int) -> None:
+        """Upkeep was done: the lower end of the log window may have moved, so much is still to be trimmed, and so
+        much is in use.
+        """
         ...
 
     def broken(self, error: StoreBroken) -> None:
@@ -96,10 +92,10 @@ class Worker:
         self._deliver = deliver
         self._tickets: deque[Ticket] = deque()
         self._reads: deque[ReadJob] = deque()
-        self._since_upkeep = 0  # batches
-        self._unmovable_bytes = 0  # what the last checkpoint left, as the disk was full
-        self._unsettled_rows = 0  # the same of the last settling
-        self._trimming = True
+        # What holds up no commit: what could not be done for want of room, and what was to be trimmed at the start.
+        self._spared = Load(surplus_batches=engine.surplus.batches, surplus_bytes=engine.surplus.bytes)
+        self._hopeless = False  # the last trimming found no room
+        self._trimming = False  # begun and not done
         self._tended = False
         self.failed = False
 
@@ -118,57 +114,72 @@ class Worker:
     @property
     def has_work(self) -> bool:
         """Whether a step would do something."""
-        return not self.failed and bool(self._tickets or self._reads or self._upkeep_due)
+        return not self.failed and bool(self._tickets or self._reads or pacing.task(self.load(), waiting=False))
 
-    def _upkeep_owed(self, batches: int, times: int) -> bool:
-        unmoved = self._engine.unmoved_bytes - self._unmovable_bytes
-        return (
-            self._since_upkeep >= batches * UPKEEP_EVERY
-            or unmoved >= times * CHECKPOINT_BYTES
-            or self._rows_behind >= times * SETTLE_ROWS
+    def load(self) -> Load:
+        """How far upkeep is behind."""
+        engine = self._engine
+        batches, size, asked = engine.surplus
+        rows, unmoved = engine.unsettled_rows, engine.unmoved_bytes
+        was = self._spared
+        spared = self._spared = Load(
+            min(was.unsettled_rows, rows),
+            min(was.unmoved_bytes, unmoved),
+            min(was.surplus_batches, batches),
+            min(was.surplus_bytes, size),
+        )
+        return Load(
+            rows - spared.unsettled_rows,
+            unmoved - spared.unmoved_bytes,
+            batches - spared.surplus_batches,
+            size - spared.surplus_bytes,
+            is_asked=not self._hopeless and any((asked, spared.surplus_batches, spared.surplus_bytes)),
+            is_unfinished=self._trimming and any(engine.surplus),
         )
 
-    @property
-    def _rows_behind(self) -> int:
-        return self._engine.unsettled_rows - self._unsettled_rows
-
-    @property
-    def _upkeep_due(self) -> bool:
-        return self._trimming or self._upkeep_owed(1, 1)
-
     def step(self) -> None:
-        """One group, then at most one slice."""
+        """One group, then slices."""
         try:
-            if self._tickets:
-                self._commit()
-            due = self._upkeep_owed(OVERDUE_BATCHES, OVERDUE_BYTES) if self._tickets else self._upkeep_due
-            if due and not (self._reads and self._tended):
-                self._upkeep()
-                self._tended = True
-            elif self._reads:
-                self._read(self._reads.popleft())
-                self._tended = False
+            load = self.load()
+            share = pacing.share(load)
+            if self._tickets and share:
+                self._commit(share)
+                load = self.load()
+            slices = pacing.slices(load)
+            while slices > 0:
+                cost = self._slice(load)
+                if not cost:
+                    return
+                slices -= cost
+                load = self.load()
         except StoreBroken as error:
             self.failed = True
             self._deliver(self._subscriber.broken, error)
 
-    def _commit(self) -> None:
+    def _slice(self, load: Load) -> int:
+        """A read or some upkeep, in turns; what it counts as, 0 when there is nothing to do."""
+        task = pacing.task(load, waiting=bool(self._tickets))
+        if task is not None and not (self._reads and self._tended):
+            self._tend(task)
+            self._tended = True
+            return pacing.MOVE_SLICES if task == "move" else 1
+        if self._reads:
+            self._read(self._reads.popleft())
+            self._tended = False
+            return 1
+        return 0
+
+    def _commit(self, share: float) -> None:
         group = [self._tickets.popleft()]
-        size = group[0].size
-        while self._tickets and len(group) < COMMIT_GROUP_MAX:
+        size, writes = group[0].size, group[0].writes
+        while self._tickets and len(group) < share * COMMIT_GROUP_MAX:
             size += self._tickets[0].size
-            if size > COMMIT_GROUP_BYTES_MAX:
+            writes += self._tickets[0].writes
+            if size > share * COMMIT_GROUP_BYTES_MAX or writes > share * COMMIT_GROUP_WRITES_MAX:
                 break
             group.append(self._tickets.popleft())
         outcomes = self._engine.apply([ticket.batch for ticket in group])
-        self._since_upkeep += len(group)
         self._deliver(self._subscriber.publish, group, outcomes)
-        while self._rows_behind >= BEHIND_ROWS_MAX:
-            self._settle()
-
-    def _settle(self) -> None:
-        settled = self._engine.settle(SETTLE_ROWS)
-        self._unsettled_rows = 0 if settled else self._engine.unsettled_rows
 
     def _read(self, job: ReadJob) -> None:
         try:
@@ -181,25 +192,22 @@ class Worker:
             result = ReadFailed(error)
         self._deliver(job.done, result)
 
-    def _upkeep(self) -> None:
+    def _tend(self, task: pacing.Task) -> None:
+        """One slice of upkeep. What there is no room for on the disk is left alone until as much again has gathered."""
         engine = self._engine
-        behind = self._rows_behind / SETTLE_ROWS
-        unmoved = (engine.unmoved_bytes - self._unmovable_bytes) / CHECKPOINT_BYTES
-        if unmoved >= 1 and unmoved >= behind:
+        if task == "settle":
+            done = engine.settle(pacing.SLICE_ROWS)
+            self._spared = self._spared._replace(unsettled_rows=0 if done else engine.unsettled_rows)
+        elif task == "move":
             engine.move()
-            self._unmovable_bytes = engine.unmoved_bytes
-        elif behind >= 1 and behind >= self._since_upkeep / UPKEEP_EVERY:
-            self._settle()
+            self._spared = self._spared._replace(unmoved_bytes=engine.unmoved_bytes)
         else:
-            self._trim()
-        self._deliver(self._subscriber.tended, engine.position(), engine.stored_bytes)
-
-    def _trim(self) -> None:
-        before = self._engine.position()
-        self._trimming = self._engine.trim(TRIM_ROWS) > 0
-        # Few when batches are wide: then it stays due.
-        dropped = self._engine.position().compact_revision - before.compact_revision
-        self._since_upkeep = max(0, self._since_upkeep - dropped) if self._trimming else 0
+            self._trimming = engine.trim(pacing.SLICE_ROWS) > 0
+            self._hopeless = not self._trimming and any(engine.surplus)
+            if self._hopeless:
+                batches, size, _ = engine.surplus
+                self._spared = self._spared._replace(surplus_batches=batches, surplus_bytes=size)
+        self._deliver(self._subscriber.tended, engine.position(), engine.surplus, engine.stored_bytes)
 
 
 class CommitThread:

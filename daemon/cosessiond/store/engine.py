@@ -227,10 +227,11 @@ class Page(Struct, frozen=True, gc=False):
 
 
 class Surplus(NamedTuple):
-    """What of the log `Engine.trim` is to drop: batches, because they are too many or were asked to go, and bytes."""
+    """What of the log `Engine.trim` is to drop: batches beyond the window, bytes beyond it, batches asked to go."""
 
     batches: int
     bytes: int
+    asked: int
 
 
 class Window(Struct, frozen=True, gc=False):

@@ -273,11 +273,11 @@ class MemoryEngine:
     def surplus(self) -> Surplus:
         """See `Engine.surplus`."""
         if len(self._log) <= 1:
-            return Surplus(0, 0)
+            return Surplus(0, 0, 0)
         asked = sum(batch.revision < self._floor for batch in self._log[:-1])
         beyond = len(self._log) - self._window.log_revisions
         size = sum(_batch_bytes(batch) for batch in self._log)
-        return Surplus(max(0, asked, beyond), max(0, size - self._window.log_bytes))
+        return Surplus(max(0, beyond), max(0, size - self._window.log_bytes), asked)
 
     def compact(self, revision: int) -> None:
         """See `Engine.compact`."""

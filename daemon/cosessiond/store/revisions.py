@@ -38,6 +38,7 @@ from cosessiond.store.engine import (
     Position,
     Refused,
     StoreBroken,
+    Surplus,
     Write,
 )
 from cosessiond.store.index import Index
@@ -69,6 +70,8 @@ class Store:
         self.revision = position.revision
         self.compact_revision = position.compact_revision
         self.database_bytes = engine.stored_bytes  # as of the last upkeep
+        self.surplus_batches = engine.surplus.batches  # the same
+        self.surplus_bytes = engine.surplus.bytes
         self.index = Index(engine.entries())
         self.snapshots = Snapshots(self.index)
         self.listeners: list[Callable[[Committed], None]] = []
@@ -223,9 +226,11 @@ class Store:
             ticket.done(outcome)
         self.flush()
 
-    def tended(self, position: Position, stored_bytes: int) -> None:
+    def tended(self, position: Position, surplus: Surplus, stored_bytes: int) -> None:
         """See `commit.Subscriber`."""
         self.compact_revision = position.compact_revision
+        self.surplus_batches = surplus.batches + surplus.asked
+        self.surplus_bytes = surplus.bytes
         self.database_bytes = stored_bytes
         self._metrics.level("database_bytes", stored_bytes, self._quota.limits.database_bytes_max)
 

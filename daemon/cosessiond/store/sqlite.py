@@ -48,7 +48,7 @@ from cosessiond.store.writes import Group, entry_of, log_body
 VERIFY_BATCHES: Final = 1_000
 VERIFY_BYTES: Final = 4 * 1024 * 1024
 #: What is laid out of the WAL at a start: about what it holds when it is checkpointed.
-WAL_BYTES: Final = 8 * 1024 * 1024
+WAL_BYTES: Final = 4 * 1024 * 1024
 #: Entries looked up at a time for a page of the past: what is behind may say that many of them are gone.
 PAGE_ROWS_MIN: Final = 64
 #: Batches that a start derives from the log at a time.

@@ -47,10 +47,11 @@ class Trimming:
         """See `Engine.surplus`."""
         kept = meta.revision - meta.compact_revision + 1
         if kept <= 1:  # the newest batch always stays
-            return Surplus(0, 0)
-        asked = min(self._floor, meta.revision) - meta.compact_revision
+            return Surplus(0, 0, 0)
         return Surplus(
-            max(kept - self._window.log_revisions, asked, 0), max(meta.log_bytes - self._window.log_bytes, 0)
+            max(0, kept - self._window.log_revisions),
+            max(0, meta.log_bytes - self._window.log_bytes),
+            max(0, min(self._floor, meta.revision) - meta.compact_revision),
         )
 
     def trim(self, meta: reads.Meta, settled: reads.Meta, rows_max: int) -> int:
