@@ -27,6 +27,7 @@ from cosession.exchange.verbs import (
 from cosession.messages import Request
 from cosession.messages.admin import Ping, PingReply, Status, StatusReply
 from cosession.messages.base import R
+from cosession.messages.past import Compact, CompactReply
 from cosession.messages.sessions import Explain, ExplainReply, List
 from cosession.messages.store import AppendReply, Delete, Get, Put, TxnReply
 from cosession.model import Entry, Session, Written
@@ -246,6 +247,14 @@ class Verbs:
     async def explain(self, session: str, *, timeout_s: float | None = None) -> ExplainReply:
         """Why a session (an id, or a name that only one has) is in its state: every signal, the verdict, the rule."""
         return await self.call(Explain(session=session), timeout_s=timeout_s)
+
+    async def compact(self, revision: int, *, timeout_s: float | None = None) -> CompactReply:
+        """Drop the log below `revision`: older ones can no longer be read at or watched from; `history` stays.
+
+        Returns when it is gone: how many batches went, and the `compact_revision` since. Raises CosessionError
+        future_revision when the store is not there yet.
+        """
+        return await self.call(Compact(revision=revision), timeout_s=timeout_s)
 
     async def status(self, *, timeout_s: float | None = None) -> StatusReply:
         """The state of the daemon on one page."""

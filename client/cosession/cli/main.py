@@ -46,6 +46,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "history": ("cosession.cli.history:HISTORY", "the last versions of an entry"),
         "txn": ("cosession.cli.write:TXN", "compare and write several entries at once, all or nothing"),
         "watch": ("cosession.cli.watch:WATCH", "print changes as they land"),
+        "compact": ("cosession.cli.compact:COMPACT", "drop the older part of the log"),
     },
     "sessions": {
         "sessions": ("cosession.cli.sessions:SESSIONS", "who is at work"),

@@ -10,6 +10,14 @@ from cosession.cli.line import Line
 from cosession.cli.options import Given, Verb
 from cosession.cli.render import count
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+#: What trimming may be behind without a word.
+BEHIND_BATCHES = 1_000
+BEHIND_BYTES = 2 * 1024 * 1024
+
 
 def run(given: Given) -> int:
     """Print the state; exit 69 when no daemon is running."""
@@ -23,7 +31,7 @@ def run(given: Given) -> int:
         ("state", f"{status['state_directory']} ({status['engine']})"),
         ("revision", f"{status['revision']} (kept whole from {status['compact_revision']}, epoch {status['epoch']})"),
         ("entries", f"{status['entries']:,}, {render.size(status['live_bytes'])}"),
-        ("database", f"{render.size(status['database_bytes'])} with log and history"),
+        ("database", f"{render.size(status['database_bytes'])} with log and history{_behind(status)}"),
         ("sessions", f"{status['sessions']:,} alive"),
         ("clients", f"{count(status['connections'], 'connection')}, {count(status['watches'], 'watch')}"),
     )
@@ -39,6 +47,14 @@ def run(given: Given) -> int:
         changed = ", ".join(status["restart_needed"])
         render.line(f"{render.paint('config   ', 'yellow')} {render.escape(changed)}: changed at a restart only")
     return 0
+
+
+def _behind(status: dict[str, Any]) -> str:
+    """How far trimming is behind, when it is worth a word: a little is left until there is a pause."""
+    batches, size = status["surplus_batches"], status["surplus_bytes"]
+    if batches < BEHIND_BATCHES and size < BEHIND_BYTES:
+        return ""
+    return f"; {count(batches, 'batch')}, {render.size(size)} beyond the log window"
 
 
 STATUS = Verb(

@@ -43,6 +43,7 @@ KINDS: Final[dict[type[Request[Any]], Kind]] = {
     store.Get: READ,
     store.Range: READ,
     past.History: READ,
+    past.Compact: REPEATABLE,
     store.Put: WRITE,
     store.Delete: WRITE,
     store.Merge: WRITE,

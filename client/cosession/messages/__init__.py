@@ -28,6 +28,7 @@ REQUESTS: Final[dict[str, type[Request[Any]]]] = {
         store.Append,
         store.Txn,
         past.History,
+        past.Compact,
         watches.Watch,
         watches.Unwatch,
         sessions.Register,

@@ -74,6 +74,8 @@ class StatusReply(Reply, frozen=True, kw_only=True):
     entries: int
     live_bytes: int
     database_bytes: int
+    surplus_batches: int
+    surplus_bytes: int
     sessions: int
     connections: int
     watches: int

@@ -1,4 +1,4 @@
-"""The verbs about what was: history.
+"""The verbs about what was: history, compact.
 
 Rule: names and meaning are those of `client/PROTOCOL.md`.
 """
@@ -27,3 +27,21 @@ class History(Request[HistoryReply], frozen=True, kw_only=True):
     before_revision: int = 0
     project: str = GLOBAL
     space: str = "context"
+
+
+class CompactReply(Reply, frozen=True, kw_only=True):
+    """`compact_revision` is the oldest revision that can be read at or watched from now; `dropped` batches went."""
+
+    compact_revision: int
+    dropped: int
+
+
+class Compact(Request[CompactReply], frozen=True, kw_only=True):
+    """Drop the batches of the log below `revision`, at most the present one; answered when they are gone.
+
+    The newest 50 versions of each entry stay, for `history`. Watches that have not come so far end with `compacted`.
+    What is below the log window already is nothing to do. Errors: future_revision.
+    """
+
+    method: ClassVar[str] = "compact"
+    revision: int

@@ -28,6 +28,7 @@ from cosession.exchange.verbs import (
 from cosession.messages import Request
 from cosession.messages.admin import Ping, PingReply, Status, StatusReply
 from cosession.messages.base import R
+from cosession.messages.past import Compact, CompactReply
 from cosession.messages.sessions import Explain, ExplainReply, List
 from cosession.messages.store import AppendReply, Delete, Get, Put, TxnReply
 from cosession.model import Entry, Session, Written
@@ -247,6 +248,14 @@ class Verbs:
     def explain(self, session: str, *, timeout_s: float | None = None) -> ExplainReply:
         """Why a session (an id, or a name that only one has) is in its state: every signal, the verdict, the rule."""
         return self.call(Explain(session=session), timeout_s=timeout_s)
+
+    def compact(self, revision: int, *, timeout_s: float | None = None) -> CompactReply:
+        """Drop the log below `revision`: older ones can no longer be read at or watched from; `history` stays.
+
+        Returns when it is gone: how many batches went, and the `compact_revision` since. Raises CosessionError
+        future_revision when the store is not there yet.
+        """
+        return self.call(Compact(revision=revision), timeout_s=timeout_s)
 
     def status(self, *, timeout_s: float | None = None) -> StatusReply:
         """The state of the daemon on one page."""

@@ -116,6 +116,11 @@ class Worker:
         """Whether a step would do something."""
         return not self.failed and bool(self._tickets or self._reads or pacing.task(self.load(), waiting=False))
 
+    @property
+    def has_requests(self) -> bool:
+        """Whether somebody waits for an answer; upkeep alone keeps nobody from ending."""
+        return not self.failed and bool(self._tickets or self._reads)
+
     def load(self) -> Load:
         """How far upkeep is behind."""
         engine = self._engine
@@ -251,7 +256,7 @@ class CommitThread:
                 ending = self._take(self._queue.get())  # blocks: an idle daemon does not wake
             while not ending and not self._queue.empty():
                 ending = self._take(self._queue.get())
-            if worker.has_work:
+            if worker.has_requests or (worker.has_work and not ending):
                 worker.step()
             elif ending:
                 return

@@ -86,6 +86,7 @@ class Store:
         self._queued = Queued()
         self._quota = Quota(limits, metrics)
         self._reading = 0
+        self._compacting: list[tuple[int, Callable[[], None]]] = []  # the revisions asked for, and who waits for each
 
     def attach(self, commits: CommitPath) -> None:
         """Where batches and reads go from now on."""
@@ -206,6 +207,14 @@ class Store:
         self._reading += 1
         self._commits.read(ReadJob(read, settle))
 
+    def compact(self, revision: int, done: Callable[[], None]) -> None:
+        """Have the log trimmed up to `revision`, at most the present one; `done` when it is. Raises Overloaded."""
+        if revision <= self.compact_revision:
+            done()
+            return
+        self.read(lambda engine: engine.compact(revision), lambda _: None)
+        self._compacting.append((revision, done))
+
     def compacted(self) -> Compacted:
         """The error for a revision below the log window."""
         return Compacted(
@@ -232,6 +241,12 @@ class Store:
         self.surplus_batches = surplus.batches + surplus.asked
         self.surplus_bytes = surplus.bytes
         self.database_bytes = stored_bytes
+        done = [each for each in self._compacting if each[0] <= self.compact_revision]
+        self._compacting = [each for each in self._compacting if each[0] > self.compact_revision]
+        for _, answer in done:
+            answer()
+        if done:
+            self.flush()
         self._metrics.level("database_bytes", stored_bytes, self._quota.limits.database_bytes_max)
 
     def broken(self, error: StoreBroken) -> None:

@@ -76,6 +76,8 @@ def status(core: Core, _call: Call, _request: admin.Status) -> admin.StatusReply
         entries=len(store.index),
         live_bytes=store.index.live_bytes,
         database_bytes=store.database_bytes,
+        surplus_batches=store.surplus_batches,
+        surplus_bytes=store.surplus_bytes,
         sessions=core.registry.live_count,
         connections=len(core.conversations),
         watches=len(core.watches),
