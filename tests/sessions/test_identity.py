@@ -174,6 +174,40 @@ def test_a_process_that_proc_does_not_show_cannot_be_judged_unless_it_is_gone(mo
     assert procs.facts(sleeper.pid) is None
 
 
+@linux
+@pytest.mark.parametrize(
+    "text", [b"", b"7", b"7 (x)", b"7 (x) S 1", b"7 (x) S one " + b"0 " * 20, b"7 (x) S 1 " + b"x " * 20]
+)
+def test_facts_that_do_not_look_as_the_manual_says_are_not_guessed_at(monkeypatch, sleeper, text):
+    monkeypatch.setattr(procs, "_read", lambda _path: text)
+    with pytest.raises(procs.CannotJudge, match="is not as"):
+        procs.facts(sleeper.pid)
+    assert identity.start_time(sleeper.pid) is None
+
+
+@linux
+def test_a_process_that_leaves_its_parent_is_no_part_of_it_any_more():
+    """Twice forked, as a daemon does it: its ancestors are not those it came from."""
+    code = (
+        "import os, sys, time\n"
+        "if os.fork():\n"
+        "    os._exit(0)\n"
+        "os.setsid()\n"
+        "print(os.getpid(), flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as middle:
+        left = int(middle.stdout.readline())
+        middle.wait()
+        try:
+            pids = [ref.pid for ref in identity.ancestry(left)]
+            assert pids[0] == left
+            assert middle.pid not in pids
+            assert os.getpid() not in pids[:2]
+        finally:
+            os.kill(left, signal.SIGKILL)
+
+
 def test_the_portable_floor_says_the_same(sleeper):
     direct, floor = procs.facts(sleeper.pid), procs.facts_psutil(sleeper.pid)
     assert (floor.pid, floor.parent, floor.zombie) == (direct.pid, direct.parent, direct.zombie)
@@ -307,6 +341,52 @@ def test_a_peer_that_is_over_has_no_start_time(listening):
 def test_a_socket_without_a_peer_names_nobody():
     with socket.socket(socket.AF_UNIX) as lonely, pytest.raises(NotAllowed, match="cannot tell who is connected"):
         identity.peer_of(lonely)
+
+
+SERVE = (
+    "import socket, sys; from cosession.peer import credentials; from cosessiond.sessions.identity import peer_of\n"
+    "s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(); print('up', flush=True)\n"
+    "a, _ = s.accept(); p = peer_of(a); print(p.pid, p.uid, p.start_time, flush=True)\n"
+)
+CONNECT = "import socket, sys, time; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); time.sleep(60)"
+INSIDE = ["unshare", "--pid", "--fork", "--kill-child"]
+
+
+@pytest.fixture
+def inside():
+    """How to run a command in a pid namespace below ours."""
+    try:
+        done = subprocess.run([*INSIDE, "true"], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("no unshare")
+    if done.returncode:
+        pytest.skip(f"cannot make a pid namespace: {done.stderr}")
+    return INSIDE
+
+
+@linux
+def test_a_peer_in_a_namespace_below_is_seen_by_our_numbers_and_is_not_of_ours(listening, inside):
+    with subprocess.Popen([*inside, sys.executable, "-c", CONNECT, listening.getsockname()]) as outer:
+        accepted, _ = listening.accept()
+        with accepted:
+            peer = identity.peer_of(accepted)
+            assert peer.pid == psutil.Process(outer.pid).children()[0].pid
+            assert peer.start_time == identity.start_time(peer.pid)
+            assert not identity.same_pid_namespace(peer.pid)
+        outer.kill()
+
+
+@linux
+def test_a_peer_in_a_namespace_above_has_no_number(tmp_path, inside):
+    """A daemon in a container, called from outside: the kernel gives the user, and 0 for the process."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    path = str(tmp_path / "s")
+    command = [*inside, sys.executable, "-c", SERVE, path]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as server:
+        assert server.stdout.readline() == "up\n"
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(path)
+            assert server.stdout.readline() == f"0 {os.geteuid()} 0\n"
 
 
 class Answering:

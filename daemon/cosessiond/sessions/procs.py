@@ -99,7 +99,10 @@ def facts_procfs(pid: int) -> ProcessFacts | None:
     except OSError:
         _require_absent(pid)
         return None
-    return parse_stat(pid, text)
+    try:
+        return parse_stat(pid, text)
+    except (ValueError, IndexError) as error:  # emptied or invented by something that stands in for the kernel
+        raise CannotJudge(f"process {pid} exists but /proc/{pid}/stat is not as proc_pid_stat(5) says") from error
 
 
 def parse_stat(pid: int, text: bytes) -> ProcessFacts:
