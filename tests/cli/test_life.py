@@ -9,6 +9,9 @@ import time
 import psutil
 import pytest
 
+from cosession.cli import life
+from cosession.errors import Unreachable
+
 
 def is_gone(pid: int) -> bool:
     try:
@@ -149,3 +152,66 @@ def test_commands_survive_a_daemon_that_is_killed(cli, daemon):
     cli.refused(69, "get", "k")
     daemon.start()
     assert cli.ok("get", "k").out == "1\n"
+
+
+class Kqueue:
+    """select.kqueue of a Mac that was not there: it tells of one process when `over`, or refuses with `error`."""
+
+    def __init__(self, *, over: bool = False, error: OSError | None = None) -> None:
+        self.over = over
+        self.error = error
+        self.registered = []
+        self.closed = 0
+
+    def control(self, changes, events_max, timeout_s=None):
+        if changes:
+            if self.error:
+                raise self.error
+            self.registered += changes
+            return []
+        assert (events_max, timeout_s) == (1, 0.25)
+        return ["exited"] if self.over else []
+
+    def close(self):
+        self.closed += 1
+
+
+@pytest.fixture
+def on_a_mac(monkeypatch):
+    """Lets the module see a system with this kqueue and without pidfds."""
+
+    def install(queue):
+        monkeypatch.delattr(os, "pidfd_open", raising=False)
+        names = {"kqueue": lambda: queue, "kevent": lambda *event: event}
+        for name, value in (names | {"KQ_FILTER_PROC": -5, "KQ_EV_ADD": 1, "KQ_NOTE_EXIT": 0x80000000}).items():
+            monkeypatch.setattr(life.select, name, value, raising=False)
+        return queue
+
+    return install
+
+
+@pytest.mark.parametrize("over", [True, False])
+def test_stop_is_told_of_the_end_by_a_kqueue_on_a_mac(on_a_mac, over):
+    queue = on_a_mac(Kqueue(over=over))
+    end = life._End(7, None)
+    assert queue.registered == [(7, -5, 1, 0x80000000)]
+    assert end.wait(0.25) is over
+    end.close()
+    end.close()
+    assert queue.closed == 1
+
+
+def test_stop_of_a_process_that_is_over_asks_the_socket_on_a_mac(on_a_mac):
+    class Line:
+        def close(self):
+            pass
+
+        again = close
+
+        def ask(self, method, _params):
+            assert method == "ping"
+            raise Unreachable("nobody is there")
+
+    queue = on_a_mac(Kqueue(error=ProcessLookupError()))
+    assert life._End(7, Line()).wait(0.25) is True
+    assert queue.closed == 1

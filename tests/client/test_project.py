@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import sys
 
 import pytest
 
+from cosession import project
 from cosession.messages.limits import PROJECT_BYTES_MAX
 from cosession.project import NAME_BYTES_MAX, branch_of, project_of, worktree_of
 
@@ -229,3 +231,22 @@ def test_branches(place, head, branch):
     git_directory = fake_git_directory(place / ".git")
     (git_directory / "HEAD").write_text(head)
     assert branch_of(str(place)) == branch
+
+
+@pytest.mark.parametrize(("answer", "kept"), [(b"/Users/u/Repo", True), (None, False), (b"", False)])
+def test_on_a_mac_a_directory_has_the_letters_that_the_file_system_keeps(tmp_path, monkeypatch, answer, kept):
+    """F_GETPATH of fcntl(2), on a Mac that was not there."""
+    asked = []
+
+    def control(_descriptor, command, room):
+        asked.append(command)
+        if answer is None:
+            raise OSError
+        return answer.ljust(len(room), b"\0")
+
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(fcntl, "F_GETPATH", 50, raising=False)
+    monkeypatch.setattr(fcntl, "fcntl", control)
+    assert project._real(str(tmp_path)) == ("/Users/u/Repo" if kept else os.path.realpath(tmp_path))
+    assert asked == [50]
+    assert project._real(str(tmp_path / "nowhere")) == os.path.realpath(tmp_path / "nowhere")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from cosessiond.store import schema
 from cosessiond.store.engine import (
     Committed,
     Conflicted,
@@ -221,3 +222,13 @@ def test_a_range_compare_looks_at_few_entries_when_few_can_matter(prefix: str, b
     expected = min(newest_first, key=lambda each: each.id, default=None)
     assert live.first_newer(RangeCompare("context", "p", prefix, bound), hidden=()) == expected
     assert counted.looks <= 7
+
+
+@pytest.mark.parametrize(("platform", "full"), [("darwin", 1), ("linux", 0)])
+def test_sqlite_is_told_to_make_the_drive_of_a_mac_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, platform: str, full: int
+) -> None:
+    monkeypatch.setattr(schema.sys, "platform", platform)
+    with closing(schema.open_database(tmp_path / "store.db", was_used=False)) as db:
+        shown = [db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("fullfsync", "checkpoint_fullfsync")]
+        assert shown == [full, full]
