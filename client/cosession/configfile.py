@@ -10,7 +10,8 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -33,10 +34,10 @@ _BARE: Final = re.compile(r"[A-Za-z0-9_-]{1,60}")
 
 
 class Problem(NamedTuple):
-    """One thing that is wrong: the names that lead to it, and why."""
+    """One thing that is wrong: the names that lead to it, and why, which is found when it is told."""
 
     names: tuple[str, ...]
-    why: str
+    why: Callable[[], str]
 
 
 class ConfigFile:
@@ -109,10 +110,10 @@ def parse(text: bytes, path: Path) -> Config:
         return convert(table, Config)
     first = problems[:PROBLEMS_MAX]
     at = [line_of(lines, each.names) for each in first]
-    told = [{"line": line, "key": dotted(each.names), "why": each.why} for line, each in zip(at, first, strict=True)]
+    told = [{"line": line, "key": dotted(each.names), "why": each.why()} for line, each in zip(at, first, strict=True)]
     more = len(problems) - 1
     raise ConfigError(
-        f"cannot use {_place(path, at[0])}: {problems[0].why}; "
+        f"cannot use {_place(path, at[0])}: {told[0]['why']}; "
         f"correct it there, or remove it for the default{f' ({more} more to correct)' if more else ''}",
         data={"path": str(path), "problems": told},
     )
@@ -172,16 +173,20 @@ def _problems(table: dict[str, Any]) -> Iterator[Problem]:
     tables = [each.name for each in structs.fields(Config)]
     for name, content in table.items():
         if name not in tables:
-            yield Problem((name,), _unknown((name,), [*tables, *known]))
+            yield Problem((name,), partial(_unknown, (name,), [*tables, *known]))
         elif not isinstance(content, dict):
-            yield Problem((name,), f"{name} = {shown(content)}, but it is a table: [{name}]")
+            yield Problem((name,), partial(_no_table, name, content))
         else:
             for own, value in content.items():
                 key = f"{name}.{own}"
                 if key not in known:
-                    yield Problem((name, own), _unknown((name, own), list(known)))
-                elif why := wrong_value(key, value):
-                    yield Problem((name, own), why)
+                    yield Problem((name, own), partial(_unknown, (name, own), list(known)))
+                elif wrong_value(key, value):
+                    yield Problem((name, own), partial(wrong_value, key, value))
+
+
+def _no_table(name: str, content: Any) -> str:
+    return f"{name} = {shown(content)}, but it is a table: [{name}]"
 
 
 def _unknown(names: tuple[str, ...], known: list[str]) -> str:

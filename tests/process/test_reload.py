@@ -241,6 +241,15 @@ def test_a_pipe_in_its_place_holds_nobody_up(edited: Edited) -> None:
     assert edited.peer.reply("admin.reload")["changed"] == []
 
 
+def test_a_link_in_circles_is_an_error_like_any_other(edited: Edited) -> None:
+    edited.path.parent.symlink_to(edited.path.parent.name)
+    assert edited.peer.call("admin.reload").code == "config"
+    eventually(lambda: bool(edited.log(KEPT)), "the reason is logged")
+    edited.path.parent.unlink()
+    edited.write("limits.watches_max = 9\n")
+    edited.goes_by("limits.watches_max", 9)
+
+
 def test_an_idle_daemon_that_watches_its_configuration_stays_idle(edited: Edited) -> None:
     """It opens descriptors and threads for it, and none of them wakes."""
     edited.write("limits.watches_max = 9\n")

@@ -11,6 +11,7 @@ nothing is decided or read there. At rest they sleep in the kernel.
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -56,8 +57,8 @@ def aim_for(path: Path) -> Aim | None:
     name = path.name
     for directory in path.parents:
         try:
-            real = directory.resolve(strict=True)  # inotify does not follow a link to a directory by itself
-            return Aim(str(real), name, real.stat().st_ino)
+            real = os.path.realpath(directory, strict=True)  # inotify does not follow a link to a directory by itself
+            return Aim(real, name, os.stat(real).st_ino)  # noqa: PTH116  # Path raises RuntimeError for a link in circles
         except OSError:
             name = directory.name
     return None
@@ -147,9 +148,16 @@ class FileWatch:
     def _settled(self) -> None:
         self._told = False  # from here on a change is told again, so none is lost while the file is being read
         if self._aiming is None and aim_for(self._path) != self._aim:
-            self._aiming = threading.Thread(target=self._take_aim, name="file watch", daemon=True)
-            self._aiming.start()
+            self._begin_aiming()
         self._changed()
+
+    def _begin_aiming(self) -> None:
+        self._aiming = threading.Thread(target=self._take_aim, name="file watch", daemon=True)
+        try:
+            self._aiming.start()
+        except RuntimeError as error:  # no thread to be had
+            self._failed = str(error)
+            self._aimed()
 
     def _aimed(self) -> None:
         self._aiming = None
