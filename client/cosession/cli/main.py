@@ -30,6 +30,8 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "start": ("cosession.cli.life:START", "start it (it also starts by itself when needed)"),
         "stop": ("cosession.cli.life:STOP", "stop it in order"),
         "restart": ("cosession.cli.life:RESTART", "stop, then start"),
+        "metrics": ("cosession.cli.metrics:METRICS", "what it counts, and how full its limits are"),
+        "logs": ("cosession.cli.logs:LOGS", "its log, when it runs in the background"),
         "config show": ("cosession.cli.config:SHOW", "every key of the configuration with its value"),
         "config check": ("cosession.cli.config:CHECK", "is the file right, and what would it change"),
         "config path": ("cosession.cli.config:PATH", "where the file is, or would be"),

@@ -1,0 +1,172 @@
+"""`logs`, also across a rotation and over foreign text; `metrics` against what the daemon does."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from queue import Queue
+
+import pytest
+
+from cosession.cli import logs
+from rawclient import Pack
+from server.daemons import serving
+
+
+@pytest.fixture
+def log(home: Path) -> Path:
+    path = home / "log" / "daemon.log"
+    path.parent.mkdir(mode=0o700)
+    return path
+
+
+def line(number: int, **more: object) -> str:
+    event = {"pid": 1, "event": f"event {number}", "level": "info", "timestamp": "2026-01-02T03:04:05.6Z", **more}
+    return json.dumps(event) + "\n"
+
+
+def lines(numbers: range) -> str:
+    return "".join(map(line, numbers))
+
+
+def shown(out: str) -> list[int]:
+    return [int(each.rpartition("event ")[2]) for each in out.splitlines()]
+
+
+def test_without_a_log_it_says_where_one_would_be_and_what_to_do(nowhere, home):
+    err = nowhere.refused(1, "logs").err
+    assert f"{home}/log/daemon.log" in err
+    assert "journalctl" in err
+    assert nowhere.run("logs", "--json").error["code"] == "not_found"
+    nowhere.refused(1, "logs", "-f")
+    assert list(home.iterdir()) == []
+
+
+def test_the_log_of_a_daemon_in_the_background(spawning, home):
+    spawning.ok("start")
+    pid = spawning.ok("status", "--json").json["pid"]
+    found = spawning.ok("logs", "--json").json
+    assert found["path"] == f"{home}/log/daemon.log"
+    assert [(each["event"], each["pid"]) for each in found["logs"]] == [("ready", pid)]
+    out = spawning.ok("logs").out
+    assert "info     ready  socket=" in out
+    assert out.count("\n") == 1
+
+
+def test_the_newest_lines_are_shown_over_the_rotation(nowhere, log):
+    log.write_text(lines(range(100, 105)) + '{"cut')
+    Path(f"{log}.1").write_text(lines(range(100)))
+    assert shown(nowhere.ok("logs").out) == list(range(85, 105))
+    assert shown(nowhere.ok("logs", "-n", "3").out) == [102, 103, 104]
+    assert shown(nowhere.ok("logs", "--lines", "3").out) == [102, 103, 104]
+    assert shown(nowhere.ok("logs", "-n", "1000").out) == list(range(105))
+    assert nowhere.ok("logs", "-n", "0").out == ""
+    nowhere.refused(64, "logs", "-n", "-3")
+    nowhere.refused(64, "logs", "-n", "many")
+
+
+@pytest.mark.parametrize("wanted", [1, 2, 700, 5_000])
+def test_a_long_log_is_read_from_its_end(tmp_path, wanted):
+    path = tmp_path / "daemon.log"
+    path.write_text(lines(range(3_000)))
+    file = os.open(path, os.O_RDONLY)
+    try:
+        found, end = logs._newest(file, wanted)
+    finally:
+        os.close(file)
+    assert [json.loads(each)["event"] for each in found] == [f"event {n}" for n in range(3_000)][-wanted:]
+    assert end == path.stat().st_size
+
+
+def test_foreign_text_is_escaped_and_a_traceback_readable(nowhere, log):
+    nasty = "\x1b[2J\u202e\u2028"
+    log.write_text(
+        line(1, reason=nasty, exception=f"Traceback\n  File x\nValueError: {nasty}")
+        + f"no JSON {nasty}\n"
+        + '{"event": {"a": 1}, "level": ["x"], "timestamp": 7}\n[1]\n\n'
+        + json.dumps({nasty: 1, "event": nasty, "level": nasty}) + "\n"
+    )  # fmt: skip
+    for arguments in (("logs",), ("logs", "--json")):
+        out = nowhere.ok(*arguments).out
+        assert not set(out) & {"\x1b", "\u202e", "\u2028"}
+        assert "\\u001b[2J" in out
+    assert "\n    ValueError: \\u001b" in nowhere.ok("logs").out
+    log.unlink()
+    os.mkfifo(log)
+    assert "no plain file" in nowhere.refused(70, "logs").err
+
+
+class Following:
+    """`cosession logs -f`, its lines as they come."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+        self._lines: Queue[str] = Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for each in self.process.stdout:
+            self._lines.put(each.decode())
+
+    def take(self, count: int) -> list[int]:
+        return [int(self._lines.get(timeout=10).rpartition("event ")[2]) for _ in range(count)]
+
+
+@pytest.fixture
+def following(nowhere, log) -> Iterator[Following]:
+    log.write_text(lines(range(3)))
+    process = nowhere.popen("logs", "-f", "-n", "2")
+    try:
+        yield Following(process)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_what_comes_is_followed_across_a_rotation_without_a_gap(following, log):
+    assert following.take(2) == [1, 2]
+    with log.open("a") as file:
+        text = line(3)
+        file.write(text[:10])
+        file.flush()
+        file.write(text[10:] + line(4))
+    assert following.take(2) == [3, 4]
+    with log.open("a") as file:  # the last before the rotation, which happens before anyone has looked
+        log.rename(f"{log}.1")
+        file.write(line(5))
+    log.write_text(line(6))
+    assert following.take(2) == [5, 6]
+    log.write_text('{"event": "event 7"}\n')  # cut by hand, and shorter now
+    assert following.take(1) == [7]
+
+
+def test_metrics_say_how_full_each_limit_is(nowhere):
+    with serving(live_entries_max=4, connections_max=8) as daemon:
+        env = {"COSESSION_HOME": str(daemon.home)}
+        with Pack(daemon.socket) as peer:
+            for number in range(4):
+                peer.reply("put", key=f"k{number}", value=1)
+            assert peer.call("put", key="k4", value=1).code == "store_full"
+        found = nowhere.ok("metrics", "--json", env=env).json
+        gauges = {each["name"]: each for each in found["gauges"]}
+        assert gauges["entries"] == {"name": "entries", "value": 4, "limit": 4, "full": 1.0}
+        assert gauges["connections"]["limit"] == 8
+        assert gauges["watches"]["limit"] is None
+        assert found["counters"]["limit.live_entries"] == 1
+        rows = [each.split(None, 3) for each in nowhere.ok("metrics", env=env).out.splitlines()]
+        assert ["entries", "4", "4", "100.0% near its limit"] in rows
+        assert ["limit.live_entries", "1"] in rows
+    nowhere.refused(69, "metrics")
+
+
+def test_metrics_start_nothing(spawning):
+    spawning.refused(69, "metrics")
+    spawning.refused(69, "status")
