@@ -33,6 +33,7 @@ COMMANDS = {
     "watch": "--count 3",
     "sessions": "",
     "explain session": "ötter",
+    "metrics": "",
     "config show": "--origin",
     "config check": "",
     "config path": "",
@@ -40,8 +41,8 @@ COMMANDS = {
     "debug ping": "",
     "debug call": 'get \'{"key": "übung/größe"}\'',
 }
-#: They have tests of their own, since the daemon or the whole environment is theirs.
-APART = {"demo", "stop", "restart"}
+#: They have tests of their own, since the daemon or the whole environment is theirs, or a daemon in the background.
+APART = {"demo", "stop", "restart", "logs"}
 
 
 @pytest.fixture
