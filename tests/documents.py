@@ -60,6 +60,8 @@ NUMBERS: Final[tuple[tuple[str, object], ...]] = (
     ("idle_after_s", verdict.POLICY),
     ("lost_after_s", verdict.POLICY),
     ("POLL_S", watching),
+    ("TURN_S", limits),
+    ("TURN_WAIT_S_MAX", limits),
     ("SILENT_S", limits),
     ("DRAIN_S", app),
     ("LATCH_S", reach),

@@ -23,6 +23,10 @@ LAYERS: Final[dict[str, tuple[str, ...]]] = {
         "nearest",
         "retries",  # what follows a failure; this low, since the fast verbs go by it too
         "positions",  # where a watch stands, likewise
+        "rounds",  # likewise: what follows a conflict
+        "differences",  # over plain JSON data, for the library and the fast verbs alike
+        "threeway",
+        "blame",
         "paths",
         "peer",
         "project",
@@ -108,6 +112,9 @@ LAYERS: Final[dict[str, tuple[str, ...]]] = {
         "hooks.*",
         "server",
         "server.runqueue",
+        "server.turnqueue",
+        "server.turns",
+        "server.conflicts",
         "server.core",
         "server.table",
         "server.conversation",
@@ -212,6 +219,10 @@ SYSTEMS: Final[dict[str, tuple[str, ...]]] = {
 #: sans-IO: these take bytes and give bytes.
 SANS_IO: Final = (
     "cosession.retries",
+    "cosession.rounds",
+    "cosession.differences",
+    "cosession.threeway",
+    "cosession.blame",
     "cosession.values",
     "cosession.callids",
     "cosession.wire",
@@ -226,6 +237,10 @@ LIGHT: Final[dict[str, tuple[str, ...]]] = {
     "cosession.errors": (),
     "cosession.retries": (),
     "cosession.nearest": (),
+    "cosession.rounds": ("cosession.errors",),
+    "cosession.differences": (),
+    "cosession.threeway": ("cosession.differences",),
+    "cosession.blame": ("cosession.differences",),
     "cosession.paths": ("cosession.errors",),
     "cosession.peer": (),
     "cosession.hook": (),

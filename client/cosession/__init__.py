@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         Unreachable,
     )
     from cosession.exchange.cursor import Reset
-    from cosession.model import Change, Entry, Version, Written
+    from cosession.model import Attribution, Change, Difference, Entry, Version, Written
     from cosession.sync import Client, Session, Watch, connect
 
 #: Where each public name lives; a module stands for itself.
@@ -54,11 +54,12 @@ _HOMES = {
         "cosession.errors",
     ),
     "Reset": "cosession.exchange.cursor",
-    **dict.fromkeys(("Change", "Entry", "Version", "Written"), "cosession.model"),
+    **dict.fromkeys(("Attribution", "Change", "Difference", "Entry", "Version", "Written"), "cosession.model"),
     **dict.fromkeys(("Client", "Session", "Watch", "connect"), "cosession.sync"),
 }
 
 __all__ = [
+    "Attribution",
     "Change",
     "Client",
     "Closed",
@@ -66,6 +67,7 @@ __all__ = [
     "ConfigError",
     "Conflict",
     "CosessionError",
+    "Difference",
     "Entry",
     "EpochChanged",
     "InvalidRequest",

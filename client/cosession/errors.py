@@ -108,6 +108,11 @@ class Conflict(CosessionError):
         """The entry as it stands now, None when absent; a `cosession.model.Entry` in the client library."""
         return self.data.get("current")
 
+    @property
+    def paths(self) -> list[str]:
+        """After a three-way merge: JSON pointers to what both sides changed; [""] is the whole value."""
+        return list(self.data.get("paths", []))
+
 
 class Compacted(CosessionError):
     """The revision asked for is below the log window; `data["compact_revision"]` is the oldest still there."""

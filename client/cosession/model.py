@@ -53,7 +53,11 @@ class Change(Struct, frozen=True, kw_only=True):
 
 
 class Version(Struct, frozen=True, kw_only=True):
-    """One kept version of an entry, newest first in `history`. A deletion is a version (`kind`, value None)."""
+    """One kept version of an entry, newest first in `history`. A deletion is a version (`kind`, value None).
+
+    `session`, `instance`, `operation` and `request_id` say where it came from; `instance` is "pid@start time" of the
+    process that wrote it, as the kernel told, "" for the daemon itself.
+    """
 
     kind: ChangeKind
     value: Any = None
@@ -61,9 +65,40 @@ class Version(Struct, frozen=True, kw_only=True):
     create_revision: int
     mod_revision: int
     session: str = ""
+    instance: str = ""
     operation: str = ""
     request_id: str = ""
     time: float = 0.0
+
+
+class Difference(Struct, frozen=True, kw_only=True):
+    """One change between two values; all in order are a JSON patch (RFC 6902) from the one to the other.
+
+    `path` is a JSON pointer (RFC 6901), "" for the whole value. `old` is None for an addition, `new` for a removal.
+    """
+
+    op: Literal["add", "remove", "replace"]
+    path: str
+    old: Any = None
+    new: Any = None
+
+
+class Attribution(Struct, frozen=True, kw_only=True):
+    """Who wrote one part of a value, as `blame` tells: the newest version that changed what `path` points to.
+
+    With `mod_revision` 0 it is older than all that is kept: the version at `oldest_revision`, the oldest kept, may have
+    found it there. The other fields are those of `Version`.
+    """
+
+    path: str
+    value: Any
+    mod_revision: int = 0
+    session: str = ""
+    instance: str = ""
+    operation: str = ""
+    request_id: str = ""
+    time: float = 0.0
+    oldest_revision: int = 0
 
 
 class Written(Struct, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final, Literal
 
-    Kind = Literal["read", "write", "repeatable", "once"]
+    Kind = Literal["read", "write", "repeatable", "once", "aside"]
     Step = Literal["retry", "raise", "unknown"]
 
 # What repeating a request does:
@@ -22,6 +22,7 @@ READ: Final = "read"  # nothing
 WRITE: Final = "write"  # nothing more than once, thanks to its request id, within one epoch
 REPEATABLE: Final = "repeatable"  # the same state again
 ONCE: Final = "once"  # something else: never repeated when it may have been heard
+ASIDE: Final = "aside"  # nothing, and who asks can do without: a refusal is the answer
 
 # What to do after a failure:
 RETRY: Final = "retry"
@@ -34,8 +35,6 @@ BACK_OFF_S: Final = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 LINKS_LOST_MAX: Final = 4
 #: How often a request is refused as overloaded or shutting down before the caller hears of it.
 REFUSALS_MAX: Final = 6
-#: Longest random waits of `update`, in seconds, after its first retry, which comes at once.
-UPDATE_CEILINGS_S: Final = (0.1, 0.2, 0.4)
 
 #: The connection ended before the answer came; stands beside the codes of the catalogue.
 LOST: Final = "lost"
@@ -64,6 +63,8 @@ def decide(kind: Kind, failure: str, *, unanswered: bool) -> Step:
     `unanswered`: an attempt was sent whole and got no answer, so a write may have taken effect.
     """
     doubtful = unanswered and kind in (WRITE, ONCE)
+    if kind == ASIDE and failure != LOST:
+        return RAISE
     if failure in _RETRIED:
         return UNKNOWN if doubtful and kind == ONCE else RETRY
     if failure in _DECISIVE or not doubtful:

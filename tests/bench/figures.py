@@ -136,6 +136,40 @@ def contention(scale: Scale) -> list[Row]:
     ]
 
 
+def turns(scale: Scale) -> list[Row]:
+    """Processes that all update one entry without a pause: nothing lost, few retries, and to each its share."""
+    rows: list[Row] = []
+    for count in CLIENTS:
+        with served() as (daemon, children):
+            found = run_all(children.start_all("update_until", count, key="counter", total=2 * scale.increments))
+            with open_when_ready(daemon.socket) as link:
+                entry = link.call(Get(key="counter")).entry
+        done = [each["done"] for each in found]
+        result = entry.value if entry else 0
+        if result != sum(done):
+            raise PromiseBroken(f"{sum(done)} updates were acknowledged, the entry says {result}")
+        attempts = sum(each["attempts"] for each in found)
+        conflicts = round(100 * (attempts - result) / result, 1)
+        gave_up = sum(each["gave_up"] for each in found)
+        name = f"updates of one entry x{count}"
+        rows += [
+            Row(
+                figure="u",
+                name=f"{name}: rate",
+                value=round(result / max(each["seconds"] for each in found)),
+                unit="/s",
+            ),
+            Row(figure="u", name=f"{name}: conflicts", value=conflicts, unit="%", goal="< 10 %", met=conflicts < 10),
+            Row(figure="u", name=f"{name}: gave up with Conflict", value=gave_up, unit="", goal="0", met=not gave_up),
+        ]
+        if count > 1:
+            spread = round(max(done) / max(1, min(done)), 2)
+            rows.append(
+                Row(figure="u", name=f"{name}: most / least", value=spread, unit="", goal="< 1.5", met=spread < 1.5)
+            )
+    return rows
+
+
 def crashes(scale: Scale) -> list[Row]:
     """SIGKILL of a session's process to the transition on a watch of `$sessions` in another process."""
     killed_ns: dict[str, int] = {}
@@ -384,5 +418,5 @@ def _resident_mb(pid: int) -> float:
 
 
 #: By the letter that --only takes. What is repeated in every round, and what takes its many samples in one go.
-EACH_ROUND: Final[dict[str, Figure]] = {"a": contention, "d": propagation, "f": rates}
+EACH_ROUND: Final[dict[str, Figure]] = {"a": contention, "d": propagation, "f": rates, "u": turns}
 ONCE: Final[dict[str, Figure]] = {"b": crashes, "e": idle, "g": starts, "h": commands, "c": kills}

@@ -52,6 +52,29 @@ def update(*, number: int, key: str, count: int) -> dict[str, Any]:
         return {"number": number, "attempts": attempts, "gave_up": gave_up, "seconds": time.monotonic() - began}
 
 
+def update_until(*, number: int, key: str, total: int) -> dict[str, Any]:
+    """Increment one entry with `update`, as others do, until all together have made it `total`."""
+    attempts = done = gave_up = reached = 0
+
+    def increment(value: Any) -> int:
+        nonlocal attempts
+        attempts += 1
+        return int(value or 0) + 1
+
+    with cosession.connect(project="global", spawn=False) as client:
+        wait_for_go()
+        began = time.monotonic()
+        while reached < total:
+            try:
+                reached = client.update(key, increment).value
+            except cosession.Conflict:
+                gave_up += 1
+            else:
+                done += 1
+        took = time.monotonic() - began
+    return {"number": number, "attempts": attempts, "done": done, "gave_up": gave_up, "seconds": took}
+
+
 def merge(*, number: int, key: str, count: int) -> dict[str, Any]:
     """Merge into one entry `count` times: the same contention, decided in the daemon."""
     with cosession.connect(project="global", spawn=False) as client:
@@ -188,6 +211,7 @@ ROLES: Final[dict[str, Callable[..., Any]]] = {
     role.__name__: role
     for role in (
         update,
+        update_until,
         merge,
         watch_values,
         watch_delays,

@@ -107,6 +107,8 @@ def test_the_list_names_nothing_that_is_not_loaded(cli):
         ("append", "l", "1"),
         ("delete", "k"),
         ("history", "k"),
+        ("diff", "k"),
+        ("blame", "k"),
         ("sessions",),
         ("txn", "{}"),
         ("debug", "call", "ping"),

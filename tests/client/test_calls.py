@@ -13,6 +13,7 @@ from cosession.messages.sessions import Register
 from cosession.messages.store import Get, Put
 from cosession.model import Entry
 from cosession.retries import (
+    ASIDE,
     BACK_OFF_S,
     LINKS_LOST_MAX,
     LOST,
@@ -42,35 +43,35 @@ def test_every_write_has_a_request_id():
     assert with_ids == {request for request, kind in KINDS.items() if kind == WRITE}
 
 
-KINDS_OF_REQUEST = (READ, WRITE, REPEATABLE, ONCE)
+KINDS_OF_REQUEST = (READ, WRITE, REPEATABLE, ONCE, ASIDE)
 
 
 @pytest.mark.parametrize(
     ("failure", "unanswered", "steps"),
     [
-        # failure, unanswered: read, write, repeatable, once
-        (LOST, False, "retry retry retry retry"),
-        (LOST, True, "retry retry retry unknown"),
-        ("shutting_down", False, "retry retry retry retry"),
-        ("shutting_down", True, "retry retry retry unknown"),
-        ("overloaded", False, "retry retry retry retry"),
-        ("overloaded", True, "retry retry retry unknown"),
-        ("timed_out", False, "raise raise raise raise"),
-        ("timed_out", True, "raise unknown raise unknown"),
-        ("unreachable", False, "raise raise raise raise"),
-        ("unreachable", True, "raise unknown raise unknown"),
-        ("closed", True, "raise unknown raise unknown"),
+        # failure, unanswered: read, write, repeatable, once, aside
+        (LOST, False, "retry retry retry retry retry"),
+        (LOST, True, "retry retry retry unknown retry"),
+        ("shutting_down", False, "retry retry retry retry raise"),
+        ("shutting_down", True, "retry retry retry unknown raise"),
+        ("overloaded", False, "retry retry retry retry raise"),
+        ("overloaded", True, "retry retry retry unknown raise"),
+        ("timed_out", False, "raise raise raise raise raise"),
+        ("timed_out", True, "raise unknown raise unknown raise"),
+        ("unreachable", False, "raise raise raise raise raise"),
+        ("unreachable", True, "raise unknown raise unknown raise"),
+        ("closed", True, "raise unknown raise unknown raise"),
         # the same request would have met it the first time too
-        ("conflict", True, "raise raise raise raise"),
-        ("too_large", True, "raise raise raise raise"),
-        ("invalid_params", True, "raise raise raise raise"),
+        ("conflict", True, "raise raise raise raise raise"),
+        ("too_large", True, "raise raise raise raise raise"),
+        ("invalid_params", True, "raise raise raise raise raise"),
         # says nothing about the attempt before
-        ("disk_full", False, "raise raise raise raise"),
-        ("disk_full", True, "raise unknown raise unknown"),
-        ("read_only", True, "raise unknown raise unknown"),
-        ("session_ended", True, "raise unknown raise unknown"),
-        ("incompatible", True, "raise unknown raise unknown"),
-        ("damaged", True, "raise unknown raise unknown"),
+        ("disk_full", False, "raise raise raise raise raise"),
+        ("disk_full", True, "raise unknown raise unknown raise"),
+        ("read_only", True, "raise unknown raise unknown raise"),
+        ("session_ended", True, "raise unknown raise unknown raise"),
+        ("incompatible", True, "raise unknown raise unknown raise"),
+        ("damaged", True, "raise unknown raise unknown raise"),
     ],
 )
 def test_decide(failure, unanswered, steps):

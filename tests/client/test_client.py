@@ -25,6 +25,7 @@ from cosession import (
     UnknownOutcome,
     Unreachable,
     aio,
+    rounds,
     sync,
 )
 from cosession.messages.store import Put
@@ -283,7 +284,10 @@ def test_update_meets_a_conflict_and_goes_on_from_the_entry_it_brought(use):
     use(body)
 
 
-def test_update_gives_up_with_the_conflict(use):
+def test_update_gives_up_with_the_conflict(use, monkeypatch):
+    """Somebody writes in every single turn, without taking one."""
+    monkeypatch.setattr(rounds, "TURNS_IN_VAIN_MAX", 3)
+
     async def body(client):
         seen = []
         with sync.connect(client.socket) as meddler:
@@ -297,6 +301,7 @@ def test_update_gives_up_with_the_conflict(use):
                 await client.update("k", fn)
         assert seen == [None, 1, 2, 3, 4]
         assert caught.value.current.value == 5
+        assert (await client.status()).conflicts_pending == 5
 
     use(body)
 

@@ -9,10 +9,9 @@ import pytest
 from msgspec import Raw, msgpack
 
 from cosession.errors import Compacted, CosessionError, InvalidRequest, error_from
-from cosession.exchange.verbs import LISTINGS_MAX, Listing, encoded, txn_of, update_waits
+from cosession.exchange.verbs import LISTINGS_MAX, Listing, encoded, txn_of
 from cosession.messages.store import CompareEntry, CompareRange, Range, RangeReply, TxnDelete, TxnMerge, TxnPut
 from cosession.model import Entry
-from cosession.retries import UPDATE_CEILINGS_S
 
 
 def page(keys, *, more, revision=9):
@@ -121,8 +120,3 @@ def test_txn_from_maps_and_structs():
 def test_txn_of_something_else(part):
     with pytest.raises(InvalidRequest, match="cannot send the transaction"):
         txn_of([], [part], [])
-
-
-def test_update_waits():
-    assert list(update_waits(lambda: 1.0)) == [0.0, *UPDATE_CEILINGS_S]
-    assert list(update_waits(lambda: 0.5)) == [0.0, 0.05, 0.1, 0.2]

@@ -21,7 +21,8 @@ class Clock:
         self._ahead_s = 0.0
         real = sync.series.now
         for flavour in (sync, aio):
-            monkeypatch.setattr(flavour.series, "now", lambda: real() + self._ahead_s)
+            for module in (flavour.series, flavour.contended):
+                monkeypatch.setattr(module, "now", lambda: real() + self._ahead_s)
 
     def turn(self, seconds):
         self._ahead_s += seconds

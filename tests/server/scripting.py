@@ -37,6 +37,8 @@ SCRIPTS = Path(__file__).with_name("scripts")
 SEPARATOR = "----"
 ENDED = "closed"
 _MASKED = frozenset({"pid", "version", "epoch", "daemon_id", "socket", "state_directory", "host", "uptime_s", "limits"})
+#: Of the machine and the moment, and too often there to be shown as `~`.
+_OMITTED = frozenset({"time", "instance"})
 _QUIET = {
     "session": "",
     "replaced_session": "",
@@ -255,7 +257,9 @@ def _plain(value: Any) -> str:
 def _masked(value: Any) -> Any:
     if isinstance(value, dict):
         shown = {name: each for name, each in value.items() if name not in _QUIET or each != _QUIET[name]}
-        return {name: "~" if _differs(name, each) else _masked(each) for name, each in shown.items() if name != "time"}
+        return {
+            name: "~" if _differs(name, each) else _masked(each) for name, each in shown.items() if name not in _OMITTED
+        }
     if isinstance(value, list):
         return [_masked(each) for each in value]
     if isinstance(value, str) and len(value) > 60:

@@ -20,9 +20,9 @@ from cosession.messages.watches import Watch as WatchRequest
 from cosession.project import branch_of, project_of, worktree_of
 from cosession.reach import target_of
 
+from .contended import Contended
 from .io import Gate, Link, Startable, launch, now, pause
 from .linking import Common, open_link
-from .series import Series
 from .session import ENDED, Beats, Session
 from .watch import Watch
 
@@ -32,8 +32,8 @@ HEARTBEAT_S: Final = 20.0
 CLOSE_S: Final = 2.0
 
 
-class Client(Series, Startable):
-    """What `connect` returns. See `Verbs` and `Series` for what it can be asked, and `watch` and `session`.
+class Client(Contended, Startable):
+    """What `connect` returns. See `Verbs`, `Series`, `Contended` for what it can be asked, and `watch` and `session`.
 
     A lost connection is replaced within the time of a call: reads are repeated, writes too, with the same request id.
     After fork() the child cannot use it (Closed): it opens its own.

@@ -11,6 +11,7 @@ import time
 
 from cosession.errors import CosessionError, Unreachable
 from cosession.exchange.calls import LinkLost, RequestIds
+from cosession.exchange.contention import Contention
 from cosession.exchange.presence import Attachments, Memory
 from cosession.reach import Target, opening
 from cosession.retries import LINKS_LOST_MAX, back_off_s
@@ -31,6 +32,7 @@ class Common:
         session, session_token = target.env.get("COSESSION_SESSION", ""), target.env.get("COSESSION_TOKEN", "")
         self.memory = Memory(project, session=session, session_token=session_token)
         self.attachments = Attachments()
+        self.contention = Contention()
         self.new_id = RequestIds(lambda: time.time_ns() // 1_000_000, os.urandom)
         self.jitter = random.random
         self.pid = os.getpid()

@@ -28,17 +28,7 @@ def run(given: Given) -> int:
     limit = given.integer("--limit", VERSIONS_KEPT, low=1, high=VERSIONS_KEPT)
     before = given.integer("--before", 0)
     line = Line(given)
-    versions: list[dict[str, Any]] = []
-    with Progress(given, "reading the history") as bar:
-        while True:  # large versions take several pages
-            at = {"key": key, "project": project, "limit": limit - len(versions), "before_revision": before}
-            reply = line.ask("history", at)
-            versions += reply["versions"]
-            if not reply["more"] or not reply["versions"] or len(versions) >= limit:
-                break
-            before = versions[-1]["mod_revision"]
-            bar.reach(len(versions))
-            line.again()
+    versions, reply = versions_kept(given, line, {"key": key, "project": project}, limit=limit, before=before)
     if given.flag("--json"):
         render.json_line({"versions": versions, "more": reply["more"], "key": key, "revision": reply["revision"]})
         return 0
@@ -68,6 +58,22 @@ def run(given: Given) -> int:
     if reply["more"]:
         render.note(f"there are older ones: --before {versions[-1]['mod_revision']}")
     return 0
+
+
+def versions_kept(
+    given: Given, line: Line, at: dict[str, Any], *, limit: int = VERSIONS_KEPT, before: int = 0
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The newest versions of the entry `at` a key and project, and the last reply, whose `more` is that of them all."""
+    versions: list[dict[str, Any]] = []
+    with Progress(given, "reading the history") as bar:
+        while True:  # large versions take several pages
+            reply = line.ask("history", {**at, "limit": limit - len(versions), "before_revision": before})
+            versions += reply["versions"]
+            if not reply["more"] or not reply["versions"] or len(versions) >= limit:
+                return versions, reply
+            before = versions[-1]["mod_revision"]
+            bar.reach(len(versions))
+            line.again()
 
 
 HISTORY = Verb(

@@ -71,16 +71,18 @@ class Line:
         #: How to wait while a daemon starts, where not by sleeping under a progress bar.
         self._sleep: Callable[[float], None] | None = None
 
-    def ask(self, method: str, params: dict[str, Any], *, members: str = "") -> dict[str, Any]:
+    def ask(
+        self, method: str, params: dict[str, Any], *, members: str = "", kind: Kind = retries.READ
+    ) -> dict[str, Any]:
         """The result of one call; raises the typed error the daemon answers.
 
         `members`: further parameters as the JSON text of an object without its braces. A call with a `request_id` is a
-        write: it may be repeated under that id, and without an answer its outcome is unknown. Others must be reads.
+        write: it may be repeated under that id, and without an answer its outcome is unknown. Others must be reads, or
+        of the `kind` that is given.
         """
         is_write = "request_id" in params
         about = {"request_id": params["request_id"]} if is_write else {}
-        kind: Kind = retries.WRITE if is_write else retries.READ
-        return self._ask(kind, method, _params(params, members), about)
+        return self._ask(retries.WRITE if is_write else kind, method, _params(params, members), about)
 
     def ask_once(self, method: str, text: str) -> dict[str, Any]:
         """The result of one call with parameters as JSON text; it may be a write, so what was sent is not repeated."""
@@ -133,7 +135,7 @@ class Line:
 
     def _greet(self, kind: Kind) -> str:
         """Say for whom this connection acts, where that matters; the epoch of the store, asked for by writes."""
-        if kind == retries.READ or (kind == retries.ONCE and not self._proof):
+        if kind in (retries.READ, retries.ASIDE) or (kind == retries.ONCE and not self._proof):
             return ""
         epoch: str = self._call("hello" if self._proof else "ping", self._proof or "{}")["epoch"]
         return epoch

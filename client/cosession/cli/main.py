@@ -46,6 +46,8 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "delete": ("cosession.cli.write:DELETE", "delete one entry; its history stays"),
         "ls": ("cosession.cli.ls:LS", "list entries"),
         "history": ("cosession.cli.history:HISTORY", "the last versions of an entry"),
+        "diff": ("cosession.cli.diff:DIFF", "what changed between two versions, or two entries"),
+        "blame": ("cosession.cli.blame:BLAME", "who wrote each part of an entry"),
         "txn": ("cosession.cli.write:TXN", "compare and write several entries at once, all or nothing"),
         "watch": ("cosession.cli.watch:WATCH", "print changes as they land"),
         "compact": ("cosession.cli.compact:COMPACT", "drop the older part of the log"),

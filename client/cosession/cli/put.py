@@ -12,7 +12,7 @@ from cosession.cli import data, render
 from cosession.cli.line import Line
 from cosession.cli.options import TTL_S_MAX, Given, Option, Verb, usage_error
 from cosession.cli.scope import write_params
-from cosession.errors import CosessionError, InvalidRequest, TooLarge
+from cosession.errors import Conflict, CosessionError, InvalidRequest, TooLarge
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,12 +32,23 @@ def run(given: Given) -> int:
         params["ttl_s"] = given.number("--ttl", 0.0, low=0.001, high=TTL_S_MAX)
     if given.flag("--ephemeral"):
         params["ephemeral"] = True
+    merge = given.text("--merge")
+    if given.flag("--merge") and (merge != "three-way" or not given.flag("--expect")):
+        raise usage_error(given.verb, "--merge takes three-way, and goes with --expect, the revision you changed")
     value = value_text(text, string=given.flag("--string"))
     line = Line(given)
-    reply = line.ask("put", params, members=f'"value":{value}')
+    try:
+        reply = line.ask("put", params, members=f'"value":{value}')
+    except Conflict as conflict:
+        if not merge:
+            raise
+        from cosession.cli import merging
+
+        reply = merging.merged_put(given, line, params, data.loads(value), conflict)
     written = reply["written"]
     if given.flag("--json"):
-        render.json_line({**written, "repeated": reply.get("repeated", False), "revision": reply["revision"]})
+        about = {"value": reply["value"]} if "value" in reply else {}
+        render.json_line({**written, **about, "repeated": reply.get("repeated", False), "revision": reply["revision"]})
         return 0
     render.line(str(written["mod_revision"]))
     if written["replaced_session"] not in ("", written["session"]):
@@ -101,10 +112,13 @@ PUT = Verb(
     text="VALUE is JSON if it parses as JSON, else a string; `-` reads it from standard input. Write -- before a\n"
     "VALUE that begins with a dash. Without --expect the last write wins; the version it replaced stays in the\n"
     "history, and when another session had written that, it is said. Without --ttl and --ephemeral the entry\n"
-    "stays for good.",
+    "stays for good. --merge three-way, when the entry is no longer at the expected revision: what others changed\n"
+    "since stays, and what you changed is added, where these are different members of objects; else exit 3, and\n"
+    "`paths` of the error name each member that both changed.",
     options=(
         Option("--string", "", "VALUE is a string, whatever it looks like"),
         Option("--expect", "REV", "only if this mod_revision stands (0: only if absent); else exit 3"),
+        Option("--merge", "HOW", "three-way: keep what others changed since the expected revision"),
         Option("--ttl", "S", "the entry expires S seconds after its last put"),
         Option("--ephemeral", "", "the entry ends with your session"),
     ),
@@ -112,6 +126,7 @@ PUT = Verb(
         ("cosession put plan/next '{\"step\": 1}'", "store JSON"),
         ("cosession put note/today 'parser first, then the tests'", "store a string"),
         ("git diff | cosession put review/diff --string -", "store what a command prints"),
+        ("cosession put plan/next - --expect 41 --merge three-way < plan.json", "write what you made of revision 41"),
         ("cosession put lock/build mine --expect 0 --ttl 60", "take a lock that nobody holds, for a minute"),
     ),
     words=(2, 2),

@@ -34,6 +34,7 @@ def run(given: Given) -> int:
         ("database", f"{render.size(status['database_bytes'])} with log and history{_behind(status)}"),
         ("sessions", f"{status['sessions']:,} alive"),
         ("clients", f"{count(status['connections'], 'connection')}, {count(status['watches'], 'watch')}"),
+        ("conflicts", _conflicts(status)),
     )
     for name, text in rows:
         render.line(f"{render.paint(f'{name:<9}', 'dim')} {render.escape(text)}")
@@ -57,11 +58,18 @@ def _behind(status: dict[str, Any]) -> str:
     return f"; {count(batches, 'batch')}, {render.size(size)} beyond the log window"
 
 
+def _conflicts(status: dict[str, Any]) -> str:
+    resolved, unresolved, pending = (status[f"conflicts_{name}"] for name in ("resolved", "unresolved", "pending"))
+    if not resolved + unresolved + pending:
+        return "none since the start"
+    return f"{resolved:,} resolved, {unresolved:,} not" + (f", {pending:,} not yet" if pending else "")
+
+
 STATUS = Verb(
     "status",
     "",
     run,
-    summary="Show the daemon's state: pid, version, socket, revision, entries, database, sessions, clients.",
+    summary="Show the daemon's state: pid, socket, revision, entries, database, sessions, clients, conflicts.",
     text="It never starts a daemon. Exit code 69 when none is running.",
     examples=(
         ("cosession status", "for people"),

@@ -9,18 +9,16 @@ Rule: the command may run several times; nothing is written unless it succeeds a
 from __future__ import annotations
 
 import os
-from time import sleep
 
 from cosession.cli import data, render
-from cosession.cli.line import Line, jitter, request_id
+from cosession.cli.contended import write_in_rounds
+from cosession.cli.line import Line
 from cosession.cli.options import TTL_S_MAX, Given, Option, Verb, usage_error
 from cosession.cli.scope import write_params
-from cosession.errors import Conflict, InvalidRequest
-from cosession.retries import UPDATE_CEILINGS_S
+from cosession.errors import InvalidRequest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Any
 
 
@@ -34,41 +32,20 @@ def run(given: Given) -> int:
         params["ttl_s"] = given.number("--ttl", 0.0, low=0.001, high=TTL_S_MAX)
     if given.flag("--ephemeral"):
         params["ephemeral"] = True
-    line = Line(given)
-    value, written, runs = _update(given, line, params)
+    runs = 0
+
+    def changed(entry: dict[str, Any] | None) -> Any:
+        nonlocal runs
+        runs += 1
+        return _through(given, key, entry["value"] if entry else None)
+
+    value, reply = write_in_rounds(given, Line(given), params, changed)
+    written = reply["written"]
     if given.flag("--json"):
         render.json_line({**written, "value": value, "runs": runs, "revision": written["mod_revision"]})
     else:
         render.line(str(written["mod_revision"]))
     return 0
-
-
-def _update(given: Given, line: Line, params: dict[str, Any]) -> tuple[Any, dict[str, Any], int]:
-    """The value written, what the daemon says of it, and how often the command ran; raises Conflict in the end."""
-    at = {"key": params["key"], "project": params["project"]}
-    entry = line.ask("get", at)["entry"]
-    waits, runs = _waits(), 0
-    while True:
-        value = _through(given, params["key"], entry["value"] if entry else None)
-        runs += 1
-        line.again()  # the command may have taken long
-        expect = {"expect_revision": entry["mod_revision"] if entry else 0, "request_id": request_id()}
-        try:
-            return value, line.ask("put", {**params, **expect, "value": value})["written"], runs
-        except Conflict as conflict:
-            wait_s = next(waits, None)
-            if wait_s is None:
-                raise
-            entry = conflict.current
-        if wait_s:
-            sleep(wait_s)
-            entry = line.ask("get", at)["entry"]
-
-
-def _waits() -> Iterator[float]:
-    yield 0.0
-    for ceiling in UPDATE_CEILINGS_S:
-        yield ceiling * jitter()
 
 
 def _through(given: Given, key: str, value: Any) -> Any:
@@ -125,8 +102,8 @@ UPDATE = Verb(
     summary="Change an entry with a command, without losing what others write meanwhile; print the new revision.",
     text="The command gets the value as JSON on standard input (null when there is none) and prints the new one as\n"
     "JSON. It is written only if the entry is still the one that was read; else the command runs again on what\n"
-    "stands now, a few times; then exit 3. When the command fails or prints no JSON, nothing is written.\n"
-    "$COSESSION_KEY is the key.",
+    "stands now, in turn with others that update this entry; when that does not help, exit 3. A turn lasts 1 s.\n"
+    "When the command fails or prints no JSON, nothing is written. $COSESSION_KEY is the key.",
     options=(
         Option("--string", "", "the value is a string: bare text in, bare text out"),
         Option("--ttl", "S", "the entry expires S seconds after its last write"),

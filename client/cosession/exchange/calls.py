@@ -15,11 +15,11 @@ import msgspec
 from msgspec import msgpack
 
 from cosession.errors import Conflict, CosessionError, InvalidRequest, UnknownOutcome, Unreachable
-from cosession.messages import Request, admin, past, reply_type, sessions, store, watches
+from cosession.messages import Request, admin, past, reply_type, sessions, store, turns, watches
 from cosession.messages.base import R
 from cosession.model import Entry
 from cosession.protocol import ClientConnection
-from cosession.retries import LOST, ONCE, READ, REPEATABLE, RETRY, UNKNOWN, WRITE, Attempts
+from cosession.retries import ASIDE, LOST, ONCE, READ, REPEATABLE, RETRY, UNKNOWN, WRITE, Attempts
 
 if TYPE_CHECKING:
     from cosession.retries import Kind
@@ -39,11 +39,13 @@ KINDS: Final[dict[type[Request[Any]], Kind]] = {
     admin.Hello: READ,
     admin.Ping: READ,
     admin.Status: READ,
+    admin.Reload: REPEATABLE,
     admin.Stop: ONCE,
     store.Get: READ,
     store.Range: READ,
     past.History: READ,
     past.Compact: REPEATABLE,
+    turns.Turn: ASIDE,
     store.Put: WRITE,
     store.Delete: WRITE,
     store.Merge: WRITE,

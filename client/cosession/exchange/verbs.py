@@ -5,7 +5,7 @@ Rule: pure; a method is one of these, a call, and one of these again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -14,7 +14,6 @@ from msgspec import UNSET, Raw, UnsetType, msgpack
 from cosession.errors import Compacted, CosessionError, InvalidRequest
 from cosession.messages.store import Add, Append, Compare, Merge, Put, Range, RangeReply, Txn, TxnWrite
 from cosession.model import Entry, Written
-from cosession.retries import UPDATE_CEILINGS_S
 from cosession.wire import TXN_SHAPES
 
 #: How often a listing may begin again because its revision left the log window while it was read.
@@ -108,13 +107,6 @@ class Listing:
             raise error
         self._begun += 1
         self._restart()
-
-
-def update_waits(random: Callable[[], float]) -> Iterator[float]:
-    """Seconds to wait before each retry of `update`: none, then random ones below the ceilings."""
-    yield 0.0
-    for ceiling in UPDATE_CEILINGS_S:
-        yield ceiling * random()
 
 
 def merge_of(key: str, patch: Any, expect_revision: int | None, **names: str) -> Merge:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from cosession.messages import admin, past, sessions, store, watches
+from cosession.messages import admin, past, sessions, store, turns, watches
 from cosession.messages.base import Reply, Request, reply_type
 
 REQUESTS: Final[dict[str, type[Request[Any]]]] = {
@@ -29,6 +29,7 @@ REQUESTS: Final[dict[str, type[Request[Any]]]] = {
         store.Txn,
         past.History,
         past.Compact,
+        turns.Turn,
         watches.Watch,
         watches.Unwatch,
         sessions.Register,
@@ -39,4 +40,4 @@ REQUESTS: Final[dict[str, type[Request[Any]]]] = {
     )
 }
 
-__all__ = ["REQUESTS", "Reply", "Request", "admin", "past", "reply_type", "sessions", "store", "watches"]
+__all__ = ["REQUESTS", "Reply", "Request", "admin", "past", "reply_type", "sessions", "store", "turns", "watches"]

@@ -60,7 +60,11 @@ class Ping(Request[PingReply], frozen=True, kw_only=True):
 
 
 class StatusReply(Reply, frozen=True, kw_only=True):
-    """The state of the daemon on one page; `counters` is a flat map of name to number."""
+    """The state of the daemon on one page; `counters` is a flat map of name to number.
+
+    A conflict is pending until the connection that met it commits a write of that key (resolved), ends, or meets too
+    many others (unresolved); the three together are all conflicts answered since the start.
+    """
 
     pid: int
     version: str
@@ -79,6 +83,10 @@ class StatusReply(Reply, frozen=True, kw_only=True):
     sessions: int
     connections: int
     watches: int
+    conflicts_resolved: int = 0
+    conflicts_unresolved: int = 0
+    conflicts_pending: int = 0
+    turns: int = 0
     read_only: str = ""
     config_file: str = ""
     config_error: str = ""

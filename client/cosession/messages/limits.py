@@ -56,6 +56,11 @@ SNAPSHOT_KEYS_MAX: Final = 8_000_000  # of all snapshots that are being sent
 SNAPSHOT_OLD_BYTES_MAX: Final = 64 * 1024 * 1024
 READ_QUEUE_MAX: Final = 4_096
 DECIDE_ATTEMPTS_MAX: Final = 8
+TURN_S: Final = 1.0  # from the grant; who hangs holds up the others no longer
+TURN_WAIT_S_MAX: Final = 60.0
+TURN_WAITERS_MAX: Final = 1_024  # of one key
+TURNS_MAX: Final = 16_384  # given and waited for, of all keys
+CONFLICT_KEYS_MAX: Final = 16  # of one connection, whose conflicts are not resolved yet
 
 
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

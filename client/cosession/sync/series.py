@@ -1,5 +1,5 @@
 # Made from cosession/aio/series.py by tests/client/unasync.py; change that one.
-"""The verbs that take several requests: a listing page by page, a history, a read and the write that rests on it.
+"""The reads that take several requests: a listing page by page, a history, what is made of histories.
 
 Rule: one deadline over all of it. It is looked at before every request, so that nothing is sent for which no time is
 left: a write sent at the last moment could only end in UnknownOutcome.
@@ -7,16 +7,17 @@ left: a write sent at the last moment could only end in UnknownOutcome.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from cosession.errors import Compacted, Conflict, TimedOut
-from cosession.exchange.verbs import Listing, update_waits
+from cosession.differences import ABSENT
+from cosession.errors import Compacted, TimedOut
+from cosession.exchange.past import attributions, compared, differences, last_change, value_kept
+from cosession.exchange.verbs import Listing
 from cosession.messages.past import History
 from cosession.messages.store import Range
-from cosession.model import Entry, Version
+from cosession.model import Attribution, Difference, Entry, Version
 
-from .io import now, pause
+from .io import now
 from .verbs import Verbs
 
 
@@ -46,7 +47,7 @@ class Series(Verbs):
         deadline = self._deadline(timeout_s)
         while not listing.done:
             try:
-                listing.take(self.call(listing.request(), timeout_s=_left_s(deadline)))
+                listing.take(self.call(listing.request(), timeout_s=left_s(deadline)))
             except Compacted as error:
                 listing.refused(error)
         return listing.entries
@@ -73,61 +74,71 @@ class Series(Verbs):
                 project=self._project(project),
                 space=space,
             )
-            reply = self.call(request, timeout_s=_left_s(deadline))
+            reply = self.call(request, timeout_s=left_s(deadline))
             found += reply.versions
             more = reply.more and bool(reply.versions)
         return found
 
-    def update(
+    def diff(
         self,
-        key: str,
-        fn: Callable[[Any], Any],
+        a: str,
+        b: str | None = None,
         *,
-        ttl_s: float = 0.0,
-        ephemeral: bool = False,
-        session: str = "",
+        at_revision: int = 0,
+        to_revision: int = 0,
         project: str | None = None,
         space: str = "context",
         timeout_s: float | None = None,
-    ) -> Entry:
-        """Read, apply `fn` to the value (None when absent), write if nobody wrote in between; else again.
+    ) -> list[Difference]:
+        """What changed from entry `a` to entry `b`, or from one version of `a` to another; empty when nothing did.
 
-        The first retry comes at once, from the entry that the conflict brought, three more after random waits of up
-        to 0.1, 0.2 and 0.4 s; then, or when the time is too short for another try, Conflict is raised. `fn` may run
-        several times and must not call this client; the time it takes counts. As with `put`, an entry updated without
-        `ttl_s` or `ephemeral` loses its lease.
+        The one side is `a` as it was `at_revision`, the other `b` (None: `a`) as it was `to_revision`; 0 is now.
+        Without `b` and revisions it is what the last write of `a` changed. Where an entry was absent at a revision, all
+        of the other side is one change. Raises not_found when both are, or one that was not asked for at a revision;
+        Compacted when a version is no longer kept.
         """
         deadline = self._deadline(timeout_s)
-        entry = self.get(key, project=project, space=space, timeout_s=_left_s(deadline))
-        waits = update_waits(self._common.jitter)
-        while True:
-            value = fn(entry.value if entry else None)
-            try:
-                return self.put(
-                    key,
-                    value,
-                    expect_revision=entry.mod_revision if entry else 0,
-                    ttl_s=ttl_s,
-                    ephemeral=ephemeral,
-                    session=session,
-                    project=project,
-                    space=space,
-                    timeout_s=_left_s(deadline),
-                )
-            except Conflict as conflict:
-                wait_s = next(waits, None)
-                if wait_s is None or now() + wait_s >= deadline:
-                    raise
-                entry = conflict.current
-            if wait_s:
-                pause(wait_s)
-                entry = self.get(key, project=project, space=space, timeout_s=_left_s(deadline))
+        place: dict[str, Any] = {"project": self._project(project), "space": space}
+        if b is None and not at_revision and not to_revision:
+            newest = self.history(a, limit=2, timeout_s=left_s(deadline), **place)
+            sides = last_change(a, newest)
+        else:
+            old = self._value_at(a, at_revision, deadline, place)
+            new = self._value_at(a if b is None else b, to_revision, deadline, place)
+            sides = compared((a, at_revision, old), (a if b is None else b, to_revision, new))
+        return differences(*sides)
+
+    def blame(
+        self,
+        key: str,
+        path: str = "",
+        *,
+        project: str | None = None,
+        space: str = "context",
+        timeout_s: float | None = None,
+    ) -> list[Attribution]:
+        """Who wrote each part of the value of an entry: for each leaf, the newest kept version that changed it.
+
+        `path`: only what this JSON pointer points to. Raises not_found when the entry or that part of it is absent.
+        """
+        return attributions(key, path, self.history(key, project=project, space=space, timeout_s=timeout_s))
+
+    def _value_at(self, key: str, revision: int, deadline: float, place: dict[str, Any]) -> Any:
+        """The value of an entry at a revision (0: now), ABSENT where there was none; from its history when the log
+        window has passed it. Raises Compacted when that version is no longer kept either.
+        """
+        try:
+            entry = self.get(key, at_revision=revision, timeout_s=left_s(deadline), **place)
+        except Compacted as gone:
+            kept = self.history(key, before_revision=revision + 1, limit=1, timeout_s=left_s(deadline), **place)
+            return value_kept(kept, gone)
+        return entry.value if entry else ABSENT
 
     def _deadline(self, timeout_s: float | None) -> float:
         return now() + (self._common.timeout_s if timeout_s is None else timeout_s)
 
 
-def _left_s(deadline: float) -> float:
+def left_s(deadline: float) -> float:
     """Seconds until `deadline`; raises TimedOut when there are none."""
     left_s = deadline - now()
     if left_s <= 0:

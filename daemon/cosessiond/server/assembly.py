@@ -14,7 +14,7 @@ from cosessiond.clock import Clock, Entropy, Timers
 from cosessiond.metrics import Metrics
 from cosessiond.process.configuration import Configuration
 from cosessiond.server.core import Core, Identity
-from cosessiond.server.handlers import admin, reads, retention, sessions, watch, writes
+from cosessiond.server.handlers import admin, reads, retention, sessions, turns, watch, writes
 from cosessiond.server.table import Operation, table_of
 from cosessiond.sessions.ports import Processes
 from cosessiond.sessions.registry import Registry
@@ -26,7 +26,7 @@ from cosessiond.store.revisions import Store
 from cosessiond.store.watch import WatchHub
 
 TABLE: Final[dict[str, Operation]] = table_of(
-    (*admin.ROWS, *reads.ROWS, *writes.ROWS, *watch.ROWS, *retention.ROWS, *sessions.ROWS)
+    (*admin.ROWS, *reads.ROWS, *writes.ROWS, *turns.ROWS, *watch.ROWS, *retention.ROWS, *sessions.ROWS)
 )
 
 

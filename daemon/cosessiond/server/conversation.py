@@ -182,6 +182,9 @@ class Conversation:
         self._core.watches.close_sink(self)
         self.watches.clear()
         self._core.registry.disconnected(sorted(self.sessions))
+        self._core.conflicts.left(self)
+        self._core.turns.left(self)
+        self._core.flush()  # whose turn it is now
 
     # -- the way of a call -----------------------------------------------------------------------------------------
 
@@ -395,6 +398,11 @@ class Conversation:
     def in_flight(self) -> int:
         """Calls not answered yet."""
         return self._protocol.in_flight
+
+    @property
+    def turns_max(self) -> int:
+        """Turns this connection may have and wait for, so that the writes that end them are still read."""
+        return max(1, self._limits.in_flight_max // 2)
 
     @property
     def page_bytes_max(self) -> int:

@@ -15,7 +15,9 @@ from cosession.errors import CosessionError
 from cosessiond.clock import Clock
 from cosessiond.metrics import Metrics
 from cosessiond.process.configuration import Configuration
+from cosessiond.server.conflicts import Conflicts
 from cosessiond.server.runqueue import RunQueue
+from cosessiond.server.turns import Turns
 from cosessiond.sessions.registry import Registry
 from cosessiond.store.expiry import Expiry
 from cosessiond.store.leases import Deadlines
@@ -84,6 +86,8 @@ class Core:
         self.registry = registry
         self.deadlines = deadlines
         self.runqueue = RunQueue(deadlines)
+        self.turns = Turns(deadlines, metrics, flush=self.flush)
+        self.conflicts = Conflicts()
         self.clock = clock
         self.configuration = configuration
         self.limits = configuration.in_force.limits

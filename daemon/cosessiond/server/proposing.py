@@ -13,11 +13,22 @@ from msgspec import structs
 
 from cosession.errors import CosessionError, Overloaded
 from cosession.messages import Reply
+from cosession.messages import store as messages
 from cosession.messages.limits import DECIDE_ATTEMPTS_MAX
 from cosessiond.server import admission
 from cosessiond.server.conversation import Call
 from cosessiond.server.core import Core
-from cosessiond.store.engine import Batch, Committed, Conflicted, Entry, EntryCompare, Outcome, Refused
+from cosessiond.store.engine import (
+    Batch,
+    Committed,
+    Compare,
+    Conflicted,
+    Entry,
+    EntryCompare,
+    EntryId,
+    Outcome,
+    Refused,
+)
 from cosessiond.store.public import public_entry
 from cosessiond.store.revisions import conflict_of
 
@@ -41,7 +52,7 @@ class _Proposal:
     in memory until the collector comes round.
     """
 
-    __slots__ = ("_answer", "_call", "_core", "_decide", "_guards", "_left", "_request")
+    __slots__ = ("_answer", "_call", "_compares", "_core", "_decide", "_guards", "_left", "_request")
 
     def __init__(
         self,
@@ -56,6 +67,7 @@ class _Proposal:
         self._request = request
         self._decide = decide
         self._answer = answer
+        self._compares: tuple[Compare, ...] = ()
         self._guards = 0
         self._left = DECIDE_ATTEMPTS_MAX
 
@@ -64,6 +76,7 @@ class _Proposal:
         call = self._call
         try:
             batch, self._guards = self._decide()
+            self._compares = batch.compares
             if self._left == DECIDE_ATTEMPTS_MAX:
                 call.reserve(_conflict_bytes(self._core, batch))
             self._core.store.submit(batch, self._settle)
@@ -79,16 +92,37 @@ class _Proposal:
         self._left -= 1
         if isinstance(outcome, Committed):
             call.reply(self._answer(outcome))
+            if self._core.conflicts.pending:
+                written = [*self._named(), *(change.id for change in outcome.changes)]
+                self._core.conflicts.wrote(call.conversation, written)
         elif isinstance(outcome, Refused):
             call.fail(CosessionError(outcome.message, code=outcome.code))
         elif outcome.compare >= self._guards:
             call.fail(_conflict(outcome, self._guards))
+            self._core.conflicts.met(call.conversation, _in_the_way(outcome, self._compares[outcome.compare]))
         elif self._left > 0:
             self.attempt()
+            return
         else:
             call.fail(Overloaded("cannot write: the session kept changing meanwhile; try again in a moment"))
+        self._end_turns()
+
+    def _named(self) -> list[EntryId]:
+        """The entries that the request writes by name."""
+        request = self._request
+        if isinstance(request, messages.Txn):
+            keys = [write.key for write in (*request.then, *request.otherwise)]
+        else:
+            keys = [request.key]
+        return [(request.space, request.project, key) for key in keys]
+
+    def _end_turns(self) -> None:
+        """The write has its outcome: the turn that its sender may have had for it is over."""
+        if self._core.turns:
+            self._core.turns.wrote(self._call.conversation, self._named())
 
     def _refuse(self, error: CosessionError) -> None:
+        self._end_turns()
         if not self._request.request_id:
             self._call.fail(error)
             return
@@ -127,6 +161,14 @@ def _unless_committed(
 def _conflict(outcome: Conflicted, guards: int) -> CosessionError:
     shifted = structs.replace(outcome, compare=outcome.compare - guards)
     return conflict_of(shifted, _public)
+
+
+def _in_the_way(outcome: Conflicted, compare: Compare) -> EntryId:
+    """The entry that a conflict is about; of a range that failed, the one that is newer."""
+    if outcome.current is not None:
+        return outcome.current.id
+    assert isinstance(compare, EntryCompare), "a range fails by an entry that is there"
+    return compare.id
 
 
 def _conflict_bytes(core: Core, batch: Batch) -> int:

@@ -184,6 +184,7 @@ def _version(row: VersionRow) -> model.Version:
         create_revision=row.create_revision,
         mod_revision=row.mod_revision,
         session=row.origin.session,
+        instance=row.origin.instance,
         operation=row.origin.operation,
         request_id=row.origin.request_id,
         time=row.time_ms / 1000,
