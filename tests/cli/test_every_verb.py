@@ -31,6 +31,7 @@ COMMANDS = {
     "history": "übung/karte",
     "txn": '\'{"then": [{"op": "put", "key": "ü", "value": "ä"}]}\'',
     "watch": "--count 3",
+    "compact": "--keep 1",
     "sessions": "",
     "explain session": "ötter",
     "metrics": "",

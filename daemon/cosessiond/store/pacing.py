@@ -51,10 +51,15 @@ def backlog(load: Load) -> float:
 
 
 def task(load: Load, *, waiting: bool) -> Task | None:
-    """What to do next, the most overdue first; `waiting`: somebody waits to commit, so only what is overdue."""
+    """What to do next; `waiting`: somebody waits to commit, so only what is overdue. A checkpoint goes first, since the
+    others make the next one dearer, then what is most overdue.
+    """
     times = _times_due(load)
+    due = OVERDUE_TIMES if waiting else 1.0
+    if times["move"] >= due:
+        return "move"
     worst = max(times, key=times.__getitem__)
-    if times[worst] >= (OVERDUE_TIMES if waiting else 1):
+    if times[worst] >= due:
         return worst
     return "trim" if load.is_asked or (load.is_unfinished and not waiting) else None
 
