@@ -1,4 +1,4 @@
-"""The soak in short: a real daemon at full write speed keeps within its bounds, and the judge sees one that does not."""
+"""The soak in short: a daemon at full write speed keeps within its bounds, and the judge sees one that does not."""
 
 from __future__ import annotations
 
