@@ -60,6 +60,8 @@ class CosessionError(Exception):
     """
 
     code: str = "internal"
+    message: str
+    data: dict[str, Any]
 
     def __init__(self, message: str, *, code: str = "", data: dict[str, Any] | None = None) -> None:
         super().__init__(message)
@@ -68,7 +70,7 @@ class CosessionError(Exception):
         if self.code not in CATALOGUE:
             raise AssertionError(f"error code not in the catalogue: {self.code}")
         self.message = message
-        self.data: dict[str, Any] = data or {}
+        self.data = data or {}
 
     @property
     def retryable(self) -> bool:

@@ -48,9 +48,14 @@ class Session(Startable):
     $COSESSION_TOKEN, for a container).
     """
 
+    client: Caller
+    record: Record | None
+    ended: str
+    session_token: str
+
     def __init__(self, client: Caller, common: Common, beats: Beats, register: Register) -> None:
         self.client = client
-        self.record: Record | None = None
+        self.record = None
         self.ended = ""
         self._common = common
         self._beats = beats
