@@ -59,6 +59,7 @@ LAYERS: Final[dict[str, tuple[str, ...]]] = {
         "metrics",
         "process.*",
         "store",
+        "store.record",
         "store.engine",
         "store.hash",
         "store.keys",
@@ -73,6 +74,7 @@ LAYERS: Final[dict[str, tuple[str, ...]]] = {
         "store.behind",
         "store.writes",
         "store.trimming",
+        "store.auditing",
         "store.sqlite",
         "store.pacing",
         "store.commit",
@@ -115,6 +117,7 @@ LAYERS: Final[dict[str, tuple[str, ...]]] = {
         "server.turnqueue",
         "server.turns",
         "server.conflicts",
+        "server.waiting",
         "server.core",
         "server.table",
         "server.conversation",
@@ -139,6 +142,7 @@ APART: Final[tuple[tuple[str, ...], ...]] = (
     ("cosessiond.store.memory", "cosessiond.store.reads"),
     ("cosessiond.store.memory", "cosessiond.store.behind"),
     ("cosessiond.store.memory", "cosessiond.store.trimming"),
+    ("cosessiond.store.memory", "cosessiond.store.auditing"),
     ("cosession.demo", "cosession.handoff", "cosession.doctor", "cosession.service", "cosession.mcp", "cosession.hook"),
 )
 
@@ -178,6 +182,7 @@ HOMES: Final[dict[str, tuple[str, ...]]] = {
         "cosessiond.store.behind",
         "cosessiond.store.writes",
         "cosessiond.store.trimming",
+        "cosessiond.store.auditing",
         "cosessiond.store.migrations.*",
     ),
 }

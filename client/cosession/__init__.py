@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         Unreachable,
     )
     from cosession.exchange.cursor import Reset
-    from cosession.model import Attribution, Change, Difference, Entry, Version, Written
+    from cosession.model import Attribution, AuditRecord, Change, Difference, Entry, Version, Written
     from cosession.sync import Client, Session, Watch, connect
 
 #: Where each public name lives; a module stands for itself.
@@ -54,12 +54,15 @@ _HOMES = {
         "cosession.errors",
     ),
     "Reset": "cosession.exchange.cursor",
-    **dict.fromkeys(("Attribution", "Change", "Difference", "Entry", "Version", "Written"), "cosession.model"),
+    **dict.fromkeys(
+        ("Attribution", "AuditRecord", "Change", "Difference", "Entry", "Version", "Written"), "cosession.model"
+    ),
     **dict.fromkeys(("Client", "Session", "Watch", "connect"), "cosession.sync"),
 }
 
 __all__ = [
     "Attribution",
+    "AuditRecord",
     "Change",
     "Client",
     "Closed",

@@ -48,6 +48,8 @@ APPLIES: Final[dict[str, Applies]] = {
     "limits.log_window_bytes": "restart",
     "limits.request_ids_max": "restart",
     "limits.request_id_s": "restart",
+    "limits.audit_bytes_max": "restart",
+    "limits.audit_s": "restart",
 }
 #: The limits that hold for a connection as they were when it began.
 OF_CONNECTION: Final = tuple(key.removeprefix("limits.") for key, when in APPLIES.items() if when == "new_connections")

@@ -164,3 +164,23 @@ class Session(Struct, frozen=True, kw_only=True, omit_defaults=False):
     reason: str = ""
     evidence: tuple[str, ...] = ()
     detected_ms: float = 0.0
+
+
+class AuditRecord(Struct, frozen=True, kw_only=True):
+    """One record of the audit: `kind` is what sort of thing happened, `operation` which one, `outcome` how it ended.
+
+    `id` counts from 1 within an epoch, without gaps. `session`: whom it concerns, or who asked. `instance`: the
+    process that asked, as `pid@start_time`. `subject`: what it was about: a key, a session, a version. `facts` has a
+    few more words, by kind; never a value.
+    """
+
+    id: int
+    time: float
+    kind: str
+    project: str = ""
+    session: str = ""
+    operation: str = ""
+    instance: str = ""
+    subject: str = ""
+    outcome: str = ""
+    facts: dict[str, Any] = {}

@@ -19,7 +19,7 @@ from typing import Any, Final, NoReturn
 from cosession import paths
 from cosession._version import __version__
 from cosession.errors import CosessionError
-from cosession.messages.limits import REQUEST_IDS_KEPT_MIN, Limits
+from cosession.messages.limits import AUDIT_KEPT_MIN, REQUEST_IDS_KEPT_MIN, Limits
 from cosessiond.clock import LoopTimers, SystemClock, SystemEntropy, pause, ulid
 from cosessiond.metrics import Metrics
 from cosessiond.process import secret
@@ -166,6 +166,9 @@ def _open_engine(state: Path, limits: Limits, new_epoch: Callable[[], str]) -> I
         request_ids=limits.request_ids_max,
         request_id_ms=limits.request_id_s * 1000,
         request_ids_min=REQUEST_IDS_KEPT_MIN,
+        audit_bytes=limits.audit_bytes_max,
+        audit_ms=limits.audit_s * 1000,
+        audit_min=AUDIT_KEPT_MIN,
     )
     engine = SqliteEngine.open(state, window=window, new_epoch=new_epoch, was_used=secret.was_made(state))
     yield engine
@@ -174,7 +177,7 @@ def _open_engine(state: Path, limits: Limits, new_epoch: Callable[[], str]) -> I
 
 async def _drain(core: Core) -> None:
     """Refuse new writes, let what is in flight finish for at most DRAIN_S, then say goodbye."""
-    core.draining = True
+    core.drain()
     leaving = CosessionError("cannot go on: the daemon is shutting down; connect again", code="shutting_down")
     core.turns.drain(leaving)
     core.flush()

@@ -33,6 +33,8 @@ COMMANDS = {
     "watch": "--count 3",
     "compact": "--keep 1",
     "sessions": "",
+    "audit": "--limit 1",
+    "compact": "1",
     "explain session": "ötter",
     "metrics": "",
     "config show": "--origin",

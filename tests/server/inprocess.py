@@ -24,6 +24,7 @@ from cosessiond.sessions.watching import OnDeath, Watching
 from cosessiond.store.commit import ReadJob, Ticket, Worker
 from cosessiond.store.engine import Engine, StoreBroken, Window
 from cosessiond.store.memory import MemoryEngine
+from cosessiond.store.record import Record
 from cosessiond.store.revisions import Store
 from rawclient import Answer, take_answer
 from virtual import World
@@ -41,6 +42,10 @@ class Commits:
         """See `CommitPath`."""
         self._take(ticket)
 
+    def note(self, record: Record) -> None:
+        """See `CommitPath`."""
+        self._take(record)
+
     def read(self, job: ReadJob) -> None:
         """See `CommitPath`."""
         self._take(job)
@@ -50,7 +55,7 @@ class Commits:
         self._stalled = stalled
         self._world.call_soon(self._work, lane="store")
 
-    def _take(self, item: Ticket | ReadJob) -> None:
+    def _take(self, item: Ticket | Record | ReadJob) -> None:
         self._worker.take(item)
         self._world.call_soon(self._work, lane="store")
 

@@ -32,7 +32,7 @@ class Run:
         self.full = False
         rig.world._late_s = self.random.choice((0.0, 0.5))
         apply = rig.engine.apply
-        rig.engine.apply = lambda batches: self.refuse(batches) if self.full else apply(batches)
+        rig.engine.apply = lambda batches, records=(): self.refuse(batches) if self.full else apply(batches, records)
         self.actions = [
             *[self.register] * 6,
             *[self.close, self.heartbeat] * 2,

@@ -242,10 +242,10 @@ def test_a_full_disk_delays_the_record_of_a_death_and_forgets_nothing(rig):
     rig.register(rig.processes.start(11), id="s2", heartbeat_s=1)
     apply, full = rig.engine.apply, [True]
 
-    def refusing(batches):
+    def refusing(batches, records=()):
         if full[0]:
             return [Refused(rig.engine.position().revision, "disk_full", "cannot write: full") for _ in batches]
-        return apply(batches)
+        return apply(batches, records)
 
     rig.engine.apply = refusing
     rig.processes.kill(10)

@@ -32,6 +32,7 @@ from cosessiond.store import pacing
 from cosessiond.store.commit import ReadJob, Ticket, Worker
 from cosessiond.store.engine import Committed, Engine, StoreBroken
 from cosessiond.store.leases import Deadlines
+from cosessiond.store.record import Record
 from simulation.disk import Disk
 from simulation.history import History, Life
 from simulation.knobs import BOOT, UID, Knobs
@@ -177,7 +178,7 @@ class Daemon:
         """SIGTERM; see `app._drain`."""
         if not self.core.draining:
             self.world.note(f"daemon {self.life.number} stops")
-            self.core.draining = True
+            self.core.drain()
             self.accepting = False
             self._drain(self.world.now_s + DRAIN_S)
 
@@ -235,7 +236,7 @@ class Commits:
 
     def __init__(self, daemon: Daemon, engine: Engine) -> None:
         self.daemon = daemon
-        self._inbox: deque[Ticket | ReadJob] = deque()
+        self._inbox: deque[Ticket | Record | ReadJob] = deque()
         self._awake = False
         self.worker = Worker(engine, daemon.store, self._deliver)
         self.put_off = 0  # steps in a row without the upkeep that was overdue
@@ -245,6 +246,11 @@ class Commits:
         disk = self.daemon.disk
         disk.submitted_s[id(ticket.batch)] = (ticket.batch, disk.world.now_s)
         self._inbox.append(ticket)
+        self.wake()
+
+    def note(self, record: Record) -> None:
+        """See `CommitPath`."""
+        self._inbox.append(record)
         self.wake()
 
     def read(self, job: ReadJob) -> None:

@@ -15,6 +15,7 @@ from typing import Any, cast
 
 from cosessiond.store.engine import Batch, Committed, Engine, Outcome, Refused, StoreBroken
 from cosessiond.store.memory import MemoryEngine
+from cosessiond.store.record import Attached
 from cosessiond.store.sqlite import SqliteEngine
 from simulation.history import History, Row
 from simulation.knobs import Knobs
@@ -122,7 +123,7 @@ class Recorded:
         self._disk = disk
         self._engine = engine
 
-    def apply(self, batches: Sequence[Batch]) -> list[Outcome]:
+    def apply(self, batches: Sequence[Batch], records: Sequence[Attached] = ()) -> list[Outcome]:
         """See `Engine.apply`."""
         disk = self._disk
         if disk.refuses():
@@ -131,7 +132,7 @@ class Recorded:
             return [refused for _ in batches]
         broken = disk.breaks()
         if broken != "before":
-            outcomes = self._engine.apply(batches)
+            outcomes = self._engine.apply(batches, records)
             disk.record(batches, outcomes)
             if not broken:
                 return outcomes

@@ -23,6 +23,7 @@ from cosessiond.store.commit import Ticket
 from cosessiond.store.engine import Batch, Committed, Conflicted, Delete, Engine, EntryCompare, EntryId, Outcome
 from cosessiond.store.leases import Deadlines
 from cosessiond.store.memory import MemoryEngine
+from cosessiond.store.record import Attached
 from simulation.daemon import Daemon
 from simulation.disk import EPOCH, Wrap
 
@@ -61,10 +62,10 @@ class _Volatile(_Around):
         self._synced: list[Batch] = []
         self._unsynced: list[Batch] = []
 
-    def apply(self, batches: Sequence[Batch]) -> list[Outcome]:
+    def apply(self, batches: Sequence[Batch], records: Sequence[Attached] = ()) -> list[Outcome]:
         self._synced += self._unsynced
         self._unsynced = list(batches)
-        found: list[Outcome] = self._inside.apply(batches)
+        found: list[Outcome] = self._inside.apply(batches, records)
         return found
 
     def power_cut(self) -> None:
@@ -76,8 +77,8 @@ class _Volatile(_Around):
 class _Blind(_Around):
     """Does not look at the compares of writes."""
 
-    def apply(self, batches: Sequence[Batch]) -> list[Outcome]:
-        found: list[Outcome] = self._inside.apply([replace(batch, compares=()) for batch in batches])
+    def apply(self, batches: Sequence[Batch], records: Sequence[Attached] = ()) -> list[Outcome]:
+        found: list[Outcome] = self._inside.apply([replace(batch, compares=()) for batch in batches], records)
         return found
 
 
@@ -93,8 +94,8 @@ class _Halving(_Around):
 
     count = 0
 
-    def apply(self, batches: Sequence[Batch]) -> list[Outcome]:
-        found: list[Outcome] = self._inside.apply([self._half(batch) for batch in batches])
+    def apply(self, batches: Sequence[Batch], records: Sequence[Attached] = ()) -> list[Outcome]:
+        found: list[Outcome] = self._inside.apply([self._half(batch) for batch in batches], records)
         return found
 
     def _half(self, batch: Batch) -> Batch:
@@ -107,7 +108,9 @@ class _Halving(_Around):
 class _Spending(_Around):
     """Takes a revision for a batch that turned out to have nothing to do."""
 
-    def apply(self, batches: Sequence[Batch]) -> list[Outcome]:
+    def apply(self, batches: Sequence[Batch], records: Sequence[Attached] = ()) -> list[Outcome]:
+        alone = [(None, record) for index, record in records if index is None]
+        self._inside.apply([], alone)
         return [self._spend(self._inside.apply([batch])[0]) for batch in batches]
 
     def _spend(self, outcome: Outcome) -> Outcome:

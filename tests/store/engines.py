@@ -34,6 +34,7 @@ from cosessiond.store.engine import (
     Write,
 )
 from cosessiond.store.memory import MemoryEngine
+from cosessiond.store.record import Attached
 from cosessiond.store.sqlite import SqliteEngine
 
 #: "settled" is the SQLite engine that never leaves its tables behind the log.
@@ -94,9 +95,9 @@ class Place:
 class Settled(SqliteEngine):
     """Writes what follows from each group at once."""
 
-    def apply(self, batches: Sequence[Batch]) -> list[Outcome]:
+    def apply(self, batches: Sequence[Batch], records: Sequence[Attached] = ()) -> list[Outcome]:
         """See `Engine`."""
-        outcomes = super().apply(batches)
+        outcomes = super().apply(batches, records)
         while self.unsettled_rows:
             assert self.settle(1)
         return outcomes

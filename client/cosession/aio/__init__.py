@@ -7,8 +7,9 @@ Rule: `io` holds what asyncio does differently from blocking; the rest is writte
 `cosession.sync` by tests/client/unasync.py.
 """
 
+from .audit import AuditTrail
 from .client import Client, connect
 from .session import Session
 from .watch import Watch
 
-__all__ = ["Client", "Session", "Watch", "connect"]
+__all__ = ["AuditTrail", "Client", "Session", "Watch", "connect"]

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec import UNSET
+
 from cosession.differences import ABSENT
 from cosession.errors import Compacted, TimedOut
 from cosession.exchange.past import attributions, compared, differences, last_change, value_kept
-from cosession.exchange.verbs import Listing
+from cosession.exchange.verbs import AuditListing, Listing
+from cosession.messages.audit import Audit
 from cosession.messages.past import History
 from cosession.messages.store import Range
-from cosession.model import Attribution, Difference, Entry, Version
+from cosession.model import Attribution, AuditRecord, Difference, Entry, Version
 
 from .io import now
 from .verbs import Verbs
@@ -77,6 +80,40 @@ class Series(Verbs):
             found += reply.versions
             more = reply.more and bool(reply.versions)
         return found
+
+    async def audit(
+        self,
+        *,
+        session: str = "",
+        kind: str = "",
+        project: str = "",
+        since: float = 0.0,
+        until: float = 0.0,
+        after: int | None = None,
+        before: int = 0,
+        limit: int = 100,
+        timeout_s: float | None = None,
+    ) -> list[AuditRecord]:
+        """Records of the audit that fit every filter given, newest first, at most `limit`.
+
+        `session` is an id; `kind` one of verdict, denial, admin, tool; `since` <= time < `until`, in seconds since the
+        Unix epoch; `project` "" means every project. With `after` oldest first and above that id, with `before` below
+        that one. See `follow_audit` for those to come.
+        """
+        first = Audit(
+            session=session,
+            kind=kind,
+            project=project,
+            since=since,
+            until=until,
+            after=UNSET if after is None else after,
+            before=before,
+        )
+        listing = AuditListing(first, limit)
+        deadline = self._deadline(timeout_s)
+        while not listing.done:
+            listing.take(await self.call(listing.request(), timeout_s=left_s(deadline)))
+        return listing.records
 
     async def diff(
         self,

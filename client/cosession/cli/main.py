@@ -55,6 +55,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     "sessions": {
         "sessions": ("cosession.cli.sessions:SESSIONS", "who is at work"),
         "explain session": ("cosession.cli.sessions:EXPLAIN", "why a session counts as alive or dead"),
+        "audit": ("cosession.cli.audit:AUDIT", "what the daemon judged, refused and was told to do"),
     },
     "the shell": {
         "completion": ("cosession.cli.completion:COMPLETION", "print what lets a shell complete verbs, keys, sessions"),

@@ -33,6 +33,7 @@ def run(given: Given) -> int:
         ("entries", f"{status['entries']:,}, {render.size(status['live_bytes'])}"),
         ("database", f"{render.size(status['database_bytes'])} with log and history{_behind(status)}"),
         ("sessions", f"{status['sessions']:,} alive"),
+        ("audit", f"{count(status['audit_records'], 'record')}, {status['audit_cut']:,} cut"),
         ("clients", f"{count(status['connections'], 'connection')}, {count(status['watches'], 'watch')}"),
         ("conflicts", _conflicts(status)),
     )

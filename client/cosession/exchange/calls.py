@@ -15,7 +15,7 @@ import msgspec
 from msgspec import msgpack
 
 from cosession.errors import Conflict, CosessionError, InvalidRequest, UnknownOutcome, Unreachable
-from cosession.messages import Request, admin, past, reply_type, sessions, store, turns, watches
+from cosession.messages import Request, admin, audit, past, reply_type, sessions, store, turns, watches
 from cosession.messages.base import R
 from cosession.model import Entry
 from cosession.protocol import ClientConnection
@@ -46,6 +46,7 @@ KINDS: Final[dict[type[Request[Any]], Kind]] = {
     past.History: READ,
     past.Compact: REPEATABLE,
     turns.Turn: ASIDE,
+    audit.Audit: READ,
     store.Put: WRITE,
     store.Delete: WRITE,
     store.Merge: WRITE,

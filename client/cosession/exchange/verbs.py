@@ -12,8 +12,10 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType, msgpack
 
 from cosession.errors import Compacted, CosessionError, InvalidRequest
+from cosession.messages.audit import Audit, AuditReply
+from cosession.messages.limits import AUDIT_RECORDS_MAX
 from cosession.messages.store import Add, Append, Compare, Merge, Put, Range, RangeReply, Txn, TxnWrite
-from cosession.model import Entry, Written
+from cosession.model import AuditRecord, Entry, Written
 from cosession.wire import TXN_SHAPES
 
 #: How often a listing may begin again because its revision left the log window while it was read.
@@ -107,6 +109,28 @@ class Listing:
             raise error
         self._begun += 1
         self._restart()
+
+
+class AuditListing:
+    """The newest records that fit, or with `after` the oldest behind it, as one list of at most `limit`."""
+
+    def __init__(self, first: Audit, limit: int) -> None:
+        self._request = first
+        self._limit = limit
+        self.records: list[AuditRecord] = []
+        self.done = limit <= 0
+
+    def request(self) -> Audit:
+        """The next page to ask for."""
+        missing = self._limit - len(self.records)
+        return msgspec.structs.replace(self._request, limit=min(AUDIT_RECORDS_MAX, missing))
+
+    def take(self, reply: AuditReply) -> None:
+        """A page came, perhaps an empty one: a filter may pass over more records than one call looks at."""
+        self.records += reply.records
+        where = {"before": reply.next} if self._request.after is UNSET else {"after": reply.next}
+        self._request = msgspec.structs.replace(self._request, epoch=reply.epoch, **where)
+        self.done = not reply.more or len(self.records) >= self._limit
 
 
 def merge_of(key: str, patch: Any, expect_revision: int | None, **names: str) -> Merge:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from cosession.messages import admin, past, sessions, store, turns, watches
+from cosession.messages import admin, audit, past, sessions, store, turns, watches
 from cosession.messages.base import Reply, Request, reply_type
 
 REQUESTS: Final[dict[str, type[Request[Any]]]] = {
@@ -30,6 +30,7 @@ REQUESTS: Final[dict[str, type[Request[Any]]]] = {
         past.History,
         past.Compact,
         turns.Turn,
+        audit.Audit,
         watches.Watch,
         watches.Unwatch,
         sessions.Register,
@@ -40,4 +41,16 @@ REQUESTS: Final[dict[str, type[Request[Any]]]] = {
     )
 }
 
-__all__ = ["REQUESTS", "Reply", "Request", "admin", "past", "reply_type", "sessions", "store", "turns", "watches"]
+__all__ = [
+    "REQUESTS",
+    "Reply",
+    "Request",
+    "admin",
+    "audit",
+    "past",
+    "reply_type",
+    "sessions",
+    "store",
+    "turns",
+    "watches",
+]

@@ -87,6 +87,8 @@ class StatusReply(Reply, frozen=True, kw_only=True):
     conflicts_unresolved: int = 0
     conflicts_pending: int = 0
     turns: int = 0
+    audit_records: int = 0
+    audit_cut: int = 0
     read_only: str = ""
     config_file: str = ""
     config_error: str = ""

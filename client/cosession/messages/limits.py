@@ -61,6 +61,17 @@ TURN_WAIT_S_MAX: Final = 60.0
 TURN_WAITERS_MAX: Final = 1_024  # of one key
 TURNS_MAX: Final = 16_384  # given and waited for, of all keys
 CONFLICT_KEYS_MAX: Final = 16  # of one connection, whose conflicts are not resolved yet
+AUDIT_RECORDS_MAX: Final = 1_000
+AUDIT_LOOKED_MAX: Final = 16_384  # rows that one call of `audit` looks at, whatever it finds
+AUDIT_WAIT_S_MAX: Final = 60
+AUDIT_WAITING_MAX: Final = 256
+AUDIT_BODY_BYTES_MAX: Final = 4_096
+AUDIT_KEPT_MIN: Final = 1_000  # whatever their age
+AUDIT_QUEUE_MAX: Final = 1_024
+AUDIT_GROUP_MAX: Final = 256
+# Denials are written down at this pace; those beyond are counted in the next record.
+AUDIT_DENIALS_MAX: Final = 8  # of one connection at once
+AUDIT_DENIALS_ALL_MAX: Final = 256  # of all connections together
 
 
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -81,6 +92,8 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     log_window_bytes: int = 256 * 1024 * 1024
     request_ids_max: int = 1_000_000
     request_id_s: int = 24 * 3600
+    audit_bytes_max: int = 256 * 1024 * 1024
+    audit_s: int = 30 * 24 * 3600
 
 
 LIMITS: Final = Limits()
@@ -102,6 +115,8 @@ FLOORS: Final = Limits(
     log_window_bytes=64 * 1024,
     request_ids_max=1,
     request_id_s=1,
+    audit_bytes_max=64 * 1024,
+    audit_s=1,
 )
 
 

@@ -6,8 +6,9 @@ call at a time.
 Rule: `io` is what blocks, written by hand; the other modules are made from `cosession.aio` by tests/client/unasync.py.
 """
 
+from .audit import AuditTrail
 from .client import Client, connect
 from .session import Session
 from .watch import Watch
 
-__all__ = ["Client", "Session", "Watch", "connect"]
+__all__ = ["AuditTrail", "Client", "Session", "Watch", "connect"]

@@ -12,15 +12,19 @@ import os
 from typing import Final
 from weakref import WeakSet
 
+from msgspec import UNSET
+
 from cosession.errors import Closed, CosessionError
 from cosession.exchange.calls import CallPlan, LinkLost, refuse_streams
 from cosession.messages import Request
+from cosession.messages.audit import Audit
 from cosession.messages.base import R
 from cosession.messages.sessions import Register
 from cosession.messages.watches import Watch as WatchRequest
 from cosession.project import branch_of, project_of, worktree_of
 from cosession.reach import target_of
 
+from .audit import AuditTrail
 from .contended import Contended
 from .io import Gate, Link, Startable, launch, now, pause
 from .linking import Common, open_link
@@ -124,6 +128,24 @@ class Client(Contended, Startable):
         watch = Watch(self._common, request, snapshot=snapshot, timeout_s=timeout_s)
         self._watches.add(watch)
         return launch(watch)
+
+    def follow_audit(
+        self,
+        *,
+        session: str = "",
+        kind: str = "",
+        project: str = "",
+        after: int | None = None,
+        epoch: str = "",
+    ) -> AuditTrail:
+        """Records of the audit as they are written, oldest first: those above id `after` (of `epoch`), or those to
+        come. Filters as for `audit`. See `AuditTrail`.
+        """
+        self._require_open()
+        request = Audit(
+            session=session, kind=kind, project=project, after=UNSET if after is None else after, epoch=epoch
+        )
+        return launch(AuditTrail(self._common, request))
 
     def session(
         self,

@@ -10,11 +10,12 @@ from typing import Final
 
 from msgspec import Struct
 
+from cosessiond.audit.journal import Journal
 from cosessiond.clock import Clock, Entropy, Timers
 from cosessiond.metrics import Metrics
 from cosessiond.process.configuration import Configuration
 from cosessiond.server.core import Core, Identity
-from cosessiond.server.handlers import admin, reads, retention, sessions, turns, watch, writes
+from cosessiond.server.handlers import admin, audit, reads, retention, sessions, turns, watch, writes
 from cosessiond.server.table import Operation, table_of
 from cosessiond.sessions.ports import Processes
 from cosessiond.sessions.registry import Registry
@@ -26,7 +27,7 @@ from cosessiond.store.revisions import Store
 from cosessiond.store.watch import WatchHub
 
 TABLE: Final[dict[str, Operation]] = table_of(
-    (*admin.ROWS, *reads.ROWS, *writes.ROWS, *turns.ROWS, *watch.ROWS, *retention.ROWS, *sessions.ROWS)
+    (*admin.ROWS, *reads.ROWS, *writes.ROWS, *turns.ROWS, *watch.ROWS, *retention.ROWS, *sessions.ROWS, *audit.ROWS)
 )
 
 
@@ -82,6 +83,8 @@ def assemble(
         disk=world.disk,
         secret=world.secret,
     )
+    journal = Journal(store, world.clock, metrics)
+    store.records_of = journal.records_of
     watches = WatchHub(store, metrics, limits)
     # In this order: what ends because of a batch is decided before anyone outside hears of the batch.
     store.listeners += [expiry.published, registry.published, watches.published]
@@ -91,6 +94,7 @@ def assemble(
         watches=watches,
         expiry=expiry,
         registry=registry,
+        journal=journal,
         deadlines=deadlines,
         clock=world.clock,
         configuration=configuration,
@@ -99,4 +103,5 @@ def assemble(
         on_bug=consequences.on_bug,
     )
     store.flush = core.flush
+    store.on_audit = core.waiting.wake
     return core

@@ -7,16 +7,19 @@ share; nothing a peer sends leaves this module as anything but an answer or a cl
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from msgspec import structs
 
 from cosession import wire
 from cosession.config import OF_CONNECTION
 from cosession.errors import CosessionError, Overloaded
-from cosession.messages import Reply
+from cosession.messages import Reply, Request
 from cosession.messages.limits import HIGH_WATER_BYTES, SESSION_ID_BYTES_MAX, Limits
 from cosession.protocol import ServerConnection
+from cosessiond.audit.journal import DENIALS
+from cosessiond.audit.pace import Pace
+from cosessiond.audit.records import Caller
 from cosessiond.server.core import Core
 from cosessiond.server.runqueue import COSTLY_S, TIME_SLICE_S
 from cosessiond.server.table import Access, Operation
@@ -59,12 +62,13 @@ class Transport(Protocol):
 class Call:
     """One call while it is being answered. A handler answers exactly once, now or later."""
 
-    __slots__ = ("_call", "_reserved", "conversation")
+    __slots__ = ("_call", "_reserved", "conversation", "request")
 
     def __init__(self, conversation: Conversation, call: wire.Call) -> None:
         self.conversation = conversation
         self._call = call
         self._reserved = 0
+        self.request: Request[Any] | None = None  # once it is decoded
 
     @property
     def peer(self) -> Peer | None:
@@ -100,14 +104,22 @@ class Call:
         self._reserved += size
         self.conversation.reserved_bytes += size
 
+    def unreserve(self) -> None:
+        """Count nothing for now: the call waits, and holds no answer."""
+        self.conversation.reserved_bytes -= self._reserved
+        self._reserved = 0
+        self.conversation.look_again()
+
     def reply(self, reply: Reply) -> None:
         """Answer."""
         self.conversation.reserved_bytes -= self._reserved
         self.conversation.answer(self._call, reply)
 
     def fail(self, error: CosessionError) -> None:
-        """Answer with an error."""
+        """Answer with an error; one that is a denial is for the audit, too."""
         self.conversation.reserved_bytes -= self._reserved
+        if error.code in DENIALS and self.request is not None:
+            self.conversation.denied(self.request, error.code)
         self.conversation.answer(self._call, error)
 
 
@@ -130,6 +142,7 @@ class Conversation:
         self._held = 0
         self.opened_s = core.clock.monotonic()
         self._ancestry: tuple[ProcessRef, ...] | None = None
+        self._pace: Pace | None = None  # of denials, once there is one
         self._next_watch = 1
         self._soiled = False
         self._paused = False
@@ -180,6 +193,9 @@ class Conversation:
         self._core.deadlines.cancel(("hangup", self))
         self._core.runqueue.leave(self)
         self._core.watches.close_sink(self)
+        self._core.waiting.leave(self)
+        if self._pace is not None:
+            self._core.journal.left(self._pace, self.caller())
         self.watches.clear()
         self._core.registry.disconnected(sorted(self.sessions))
         self._core.conflicts.left(self)
@@ -264,7 +280,7 @@ class Conversation:
         try:
             if operation.row.access is Access.WRITE:
                 self._admit_write()
-            request = wire.decode_params(operation.decoder, call.params)
+            mine.request = request = wire.decode_params(operation.decoder, call.params)
             reply = operation.row.run(self._core, mine, request)
         except CosessionError as error:
             mine.fail(error)
@@ -293,6 +309,17 @@ class Conversation:
         else:
             self._protocol.reply(call, result)
         self._soil()
+
+    def caller(self) -> Caller:
+        """Who is connected, for the audit."""
+        instance = f"{self.peer.pid}@{self.peer.start_time}" if self.peer is not None else ""
+        return Caller(instance, next(iter(self.sessions)) if len(self.sessions) == 1 else "")
+
+    def denied(self, request: Request[Any], code: str) -> None:
+        """A request of this connection was refused for what it wanted."""
+        if self._pace is None:
+            self._pace = self._core.journal.pace()
+        self._core.journal.denied(self._pace, self.caller(), request, code)
 
     # -- the sink of watches ---------------------------------------------------------------------------------------
 
@@ -378,6 +405,10 @@ class Conversation:
         self._held -= 1
         self._soil()
 
+    def look_again(self) -> None:
+        """Something that kept this connection from being read is over; the next flush takes it from there."""
+        self._soil()
+
     def present(self, session: str, session_token: str) -> None:
         """Keep what `hello` presented, of each a bit more than can be right: a connection holds no more than that."""
         self.presented = session[: SESSION_ID_BYTES_MAX + 1], session_token[: SESSION_TOKEN_CHARS + 1]
@@ -393,6 +424,11 @@ class Conversation:
         if self._ancestry is None:
             self._ancestry = ancestry_of(self.peer) if self.peer is not None else ()
         return self._ancestry
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the connection is gone."""
+        return self._closed
 
     @property
     def in_flight(self) -> int:

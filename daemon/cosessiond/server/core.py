@@ -12,12 +12,15 @@ from msgspec import Struct
 
 from cosession.config import Config
 from cosession.errors import CosessionError
+from cosessiond.audit.journal import Journal
+from cosessiond.audit.records import Caller
 from cosessiond.clock import Clock
 from cosessiond.metrics import Metrics
 from cosessiond.process.configuration import Configuration
 from cosessiond.server.conflicts import Conflicts
 from cosessiond.server.runqueue import RunQueue
 from cosessiond.server.turns import Turns
+from cosessiond.server.waiting import Waiting
 from cosessiond.sessions.registry import Registry
 from cosessiond.store.expiry import Expiry
 from cosessiond.store.leases import Deadlines
@@ -72,6 +75,7 @@ class Core:
         watches: WatchHub,
         expiry: Expiry,
         registry: Registry,
+        journal: Journal,
         deadlines: Deadlines,
         clock: Clock,
         configuration: Configuration,
@@ -84,10 +88,12 @@ class Core:
         self.watches = watches
         self.expiry = expiry
         self.registry = registry
+        self.journal = journal
         self.deadlines = deadlines
         self.runqueue = RunQueue(deadlines)
         self.turns = Turns(deadlines, metrics, flush=self.flush)
         self.conflicts = Conflicts()
+        self.waiting = Waiting(deadlines, metrics)
         self.clock = clock
         self.configuration = configuration
         self.limits = configuration.in_force.limits
@@ -101,7 +107,8 @@ class Core:
         self._dirty: list[Connected] = []
 
     def start(self) -> None:
-        """Give every lease its full time, and judge every session again."""
+        """Give every lease its full time, and judge every session again; the audit says that a daemon has begun."""
+        self.journal.acted("start", subject=self.identity.version, caller=self._myself())
         self.expiry.start(list(self.store.index))
         self.registry.start()
 
@@ -109,6 +116,19 @@ class Core:
         """Go by another configuration from now on; each connection keeps what `hello` has told it."""
         self.limits = config.limits
         self.store.configure(config.limits)
+        self.journal.acted("configure", caller=self._myself())
+
+    def drain(self) -> None:
+        """Begin the orderly end: no more writes, and nobody waits for what may come."""
+        self.draining = True
+        self.journal.acted("stop", subject=self.identity.version, caller=self._myself())
+        self.waiting.end_all(
+            CosessionError("cannot wait: the daemon is shutting down; connect again", code="shutting_down")
+        )
+        self.flush()
+
+    def _myself(self) -> Caller:
+        return Caller(instance=str(self.identity.pid))
 
     @property
     def in_flight(self) -> bool:

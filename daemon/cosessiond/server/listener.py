@@ -239,6 +239,7 @@ class Listener:
             raise Overloaded(f"cannot connect: {core.limits.connections_max} connections are open; close some")
         peer = peer_of(sock)
         if peer.uid != os.geteuid():
+            core.journal.turned_away(peer.uid, peer.pid)
             raise NotAllowed(f"cannot connect: this daemon serves uid {os.geteuid()} only")
         sock.setblocking(False)
         core.metrics.count("connections")

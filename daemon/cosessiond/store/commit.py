@@ -1,6 +1,7 @@
 """Group commit: the one thread that owns the engine, and what it alternates between.
 
-One commit group (at most 256 batches, 512 writes or 1 MiB, whatever is queued, no timer), then slices of other work:
+One commit group (at most 256 batches, 512 writes or 1 MiB, whatever is queued, no timer; with it at most 256 records of
+the audit that go alone), then slices of other work:
 paged reads and upkeep take turns, so that nothing starves. `store.pacing` says how many slices, what kind of upkeep,
 and how large the next group may be, so that neither the WAL nor the log nor a wait outgrows its bound. Outcomes leave
 the thread only after the engine's `apply` has returned, which is after its sync.
@@ -15,24 +16,31 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from msgspec import Struct
 
-from cosession.messages.limits import COMMIT_GROUP_BYTES_MAX, COMMIT_GROUP_MAX, COMMIT_GROUP_WRITES_MAX
+from cosession.messages.limits import (
+    AUDIT_GROUP_MAX,
+    COMMIT_GROUP_BYTES_MAX,
+    COMMIT_GROUP_MAX,
+    COMMIT_GROUP_WRITES_MAX,
+)
 from cosessiond.store import pacing
 from cosessiond.store.engine import Batch, BelowWindow, Engine, Outcome, Position, StoreBroken, Surplus
 from cosessiond.store.pacing import Load
+from cosessiond.store.record import Attached, AuditSpan, Record
 
 Done = Callable[[Outcome], None]
 
 
 class Ticket(Struct, frozen=True, gc=False):
-    """A batch waiting for its outcome."""
+    """A batch waiting for its outcome, and the audit records that are written with it."""
 
     batch: Batch
     done: Done
     size: int  # about what it will leave behind, in bytes
+    records: tuple[Record, ...] = ()
 
     @property
     def writes(self) -> int:
@@ -66,6 +74,10 @@ class Subscriber(Protocol):
         """
         ...
 
+    def audited(self, span: AuditSpan, settled: int, dropped: int) -> None:
+        """The audit has moved. Of `settled` records that went alone, `dropped` found no room on the disk."""
+        ...
+
     def broken(self, error: StoreBroken) -> None:
         """The engine failed; nothing more will be committed or answered."""
         ...
@@ -76,6 +88,10 @@ class CommitPath(Protocol):
 
     def submit(self, ticket: Ticket) -> None:
         """Queue a batch, behind all earlier ones."""
+        ...
+
+    def note(self, record: Record) -> None:
+        """Queue an audit record that goes alone."""
         ...
 
     def read(self, job: ReadJob) -> None:
@@ -91,7 +107,10 @@ class Worker:
         self._subscriber = subscriber
         self._deliver = deliver
         self._tickets: deque[Ticket] = deque()
+        self._notes: deque[Record] = deque()
         self._reads: deque[ReadJob] = deque()
+        self._span = engine.audit_span()
+        self._cutting = True  # there may be more in the audit than is to be kept
         # What holds up no commit: what could not be done for want of room, and what was to be trimmed at the start.
         self._spared = Load(surplus_batches=engine.surplus.batches, surplus_bytes=engine.surplus.bytes)
         self._hopeless = False  # the last trimming found no room
@@ -99,10 +118,12 @@ class Worker:
         self._tended = False
         self.failed = False
 
-    def take(self, item: Ticket | ReadJob) -> None:
+    def take(self, item: Ticket | Record | ReadJob) -> None:
         """Accept one piece of work."""
         if isinstance(item, Ticket):
             self._tickets.append(item)
+        elif isinstance(item, Record):
+            self._notes.append(item)
         else:
             self._reads.append(item)
 
@@ -114,12 +135,12 @@ class Worker:
     @property
     def has_work(self) -> bool:
         """Whether a step would do something."""
-        return not self.failed and bool(self._tickets or self._reads or pacing.task(self.load(), waiting=False))
+        return self.has_requests or (not self.failed and bool(self._cutting or pacing.task(self.load(), waiting=False)))
 
     @property
     def has_requests(self) -> bool:
         """Whether somebody waits for an answer; upkeep alone keeps nobody from ending."""
-        return not self.failed and bool(self._tickets or self._reads)
+        return not self.failed and bool(self._tickets or self._notes or self._reads)
 
     def load(self) -> Load:
         """How far upkeep is behind."""
@@ -147,7 +168,7 @@ class Worker:
         try:
             load = self.load()
             share = pacing.share(load)
-            if self._tickets and share:
+            if (self._tickets or self._notes) and share:
                 self._commit(share)
                 load = self.load()
             slices = pacing.slices(load)
@@ -163,7 +184,7 @@ class Worker:
 
     def _slice(self, load: Load) -> int:
         """A read or some upkeep, in turns; what it counts as, 0 when there is nothing to do."""
-        task = pacing.task(load, waiting=bool(self._tickets))
+        task = "cut" if self._cutting else pacing.task(load, waiting=bool(self._tickets))
         if task is not None and not (self._reads and self._tended):
             self._tend(task)
             self._tended = True
@@ -175,16 +196,29 @@ class Worker:
         return 0
 
     def _commit(self, share: float) -> None:
-        group = [self._tickets.popleft()]
-        size, writes = group[0].size, group[0].writes
+        group: list[Ticket] = []
+        size = writes = 0
         while self._tickets and len(group) < share * COMMIT_GROUP_MAX:
             size += self._tickets[0].size
             writes += self._tickets[0].writes
-            if size > share * COMMIT_GROUP_BYTES_MAX or writes > share * COMMIT_GROUP_WRITES_MAX:
+            if group and (size > share * COMMIT_GROUP_BYTES_MAX or writes > share * COMMIT_GROUP_WRITES_MAX):
                 break
             group.append(self._tickets.popleft())
-        outcomes = self._engine.apply([ticket.batch for ticket in group])
-        self._deliver(self._subscriber.publish, group, outcomes)
+        records: list[Attached] = [(index, each) for index, ticket in enumerate(group) for each in ticket.records]
+        notes = [self._notes.popleft() for _ in range(min(len(self._notes), AUDIT_GROUP_MAX))]
+        outcomes = self._engine.apply([ticket.batch for ticket in group], [*records, *((None, note) for note in notes)])
+        if group:
+            self._deliver(self._subscriber.publish, group, outcomes)
+        if records or notes:
+            self._cutting = True
+            self._tell_of_audit(len(notes))
+
+    def _tell_of_audit(self, settled: int) -> None:
+        """What goes alone is written with its group or not at all: then nothing has a new id."""
+        before, self._span = self._span, self._engine.audit_span()
+        dropped = settled if self._span.last == before.last else 0
+        if settled or self._span != before:
+            self._deliver(self._subscriber.audited, self._span, settled, dropped)
 
     def _read(self, job: ReadJob) -> None:
         try:
@@ -197,9 +231,13 @@ class Worker:
             result = ReadFailed(error)
         self._deliver(job.done, result)
 
-    def _tend(self, task: pacing.Task) -> None:
+    def _tend(self, task: pacing.Task | Literal["cut"]) -> None:
         """One slice of upkeep. What there is no room for on the disk is left alone until as much again has gathered."""
         engine = self._engine
+        if task == "cut":
+            self._cutting = engine.cut(pacing.SLICE_ROWS) > 0
+            self._tell_of_audit(0)
+            return
         if task == "settle":
             done = engine.settle(pacing.SLICE_ROWS)
             self._spared = self._spared._replace(unsettled_rows=0 if done else engine.unsettled_rows)
@@ -221,7 +259,7 @@ class CommitThread:
     def __init__(self, engine: Engine, subscriber: Subscriber, deliver: Callable[..., object]) -> None:
         self._subscriber = subscriber
         self._deliver = deliver
-        self._queue: SimpleQueue[Ticket | ReadJob | None] = SimpleQueue()
+        self._queue: SimpleQueue[Ticket | Record | ReadJob | None] = SimpleQueue()
         self._worker = Worker(engine, subscriber, deliver)
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
 
@@ -232,6 +270,10 @@ class CommitThread:
     def submit(self, ticket: Ticket) -> None:
         """See `CommitPath`."""
         self._queue.put(ticket)
+
+    def note(self, record: Record) -> None:
+        """See `CommitPath`."""
+        self._queue.put(record)
 
     def read(self, job: ReadJob) -> None:
         """See `CommitPath`."""
@@ -261,7 +303,7 @@ class CommitThread:
             elif ending:
                 return
 
-    def _take(self, item: Ticket | ReadJob | None) -> bool:
+    def _take(self, item: Ticket | Record | ReadJob | None) -> bool:
         """Pass one item on; True when it is the end."""
         if item is not None:
             self._worker.take(item)

@@ -16,6 +16,8 @@ from typing import Final, Literal, NamedTuple, Protocol
 
 from msgspec import Struct
 
+from cosessiond.store.record import Attached, AuditSpan, KeptRecord
+
 BATCH_FORMAT: Final = 1
 
 #: What one read of the past looks at: keys, and bytes of values, when one of them does not have more already.
@@ -235,9 +237,10 @@ class Surplus(NamedTuple):
 
 
 class Window(Struct, frozen=True, gc=False):
-    """How much an engine keeps: batches in the log window, versions per entry, request ids.
+    """How much an engine keeps: batches in the log window, versions per entry, request ids, audit records.
 
-    The newest `request_ids_min` ids are kept whatever their age: one step of the wall clock must not forget them.
+    The newest `request_ids_min` ids and `audit_min` records are kept whatever their age: one step of the wall clock
+    must not forget them.
     """
 
     log_revisions: int = 100_000
@@ -246,6 +249,9 @@ class Window(Struct, frozen=True, gc=False):
     request_ids: int = 1_000_000
     request_id_ms: int = 24 * 3600 * 1000
     request_ids_min: int = 0
+    audit_bytes: int = 256 * 1024 * 1024
+    audit_ms: int = 30 * 24 * 3600 * 1000
+    audit_min: int = 0
 
 
 class BelowWindow(Exception):
@@ -269,8 +275,12 @@ class Engine(Protocol):
         """Every live entry, ordered by id. Raises StoreBroken when a row does not match its hash."""
         ...
 
-    def apply(self, batches: Sequence[Batch]) -> list[Outcome]:
+    def apply(self, batches: Sequence[Batch], records: Sequence[Attached] = ()) -> list[Outcome]:
         """Apply one group in order, each batch seeing the earlier ones; durable when this returns.
+
+        `records` take the next ids of the audit in their order, in the same transaction: one that goes with a batch
+        if and only if that batch was committed now and changed something, one that goes alone in any case, unless the
+        group is refused.
 
         A batch whose origin has a request id that is already kept does nothing: same request hash gives the original
         outcome with `repeated`, another hash gives Refused(request_id_reused). Only outcomes that changed something
@@ -323,6 +333,31 @@ class Engine(Protocol):
 
         The oldest batches go first and `compact_revision` rises to the oldest one kept. A version is dropped when it
         is neither among the newest `Window.versions` of its entry nor needed to read at `compact_revision` or above.
+        """
+        ...
+
+    def cut(self, rows_max: int) -> int:
+        """Drop at most `rows_max` of the oldest audit records that `Window` no longer asks for; returns how many (0:
+        nothing to do, or no room on the disk to do it).
+
+        One goes while all together are over `Window.audit_bytes`, or when it is more than `Window.audit_ms` older than
+        the newest and not among the newest `Window.audit_min`. The newest one stays.
+        """
+        ...
+
+    def audit_span(self) -> AuditSpan:
+        """Which audit records are kept; cheap."""
+        ...
+
+    def audited(self, *, after: int, before: int, limit: int, newest_first: bool) -> list[KeptRecord]:
+        """At most `limit` records with `after` < id, and id < `before` when that is above 0: the oldest of them first,
+        or the newest. Raises StoreBroken when one is missing or does not match its hash.
+        """
+        ...
+
+    def audit_since(self, time_ms: int) -> int:
+        """An id below which no kept record is of `time_ms` or later; found without reading all, and in a store that
+        has never cut one the largest there is. The wall clock may step, so that younger records can be older.
         """
         ...
 

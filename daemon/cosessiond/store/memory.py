@@ -1,8 +1,9 @@
 """The specification of the store, executable: the `Engine` protocol over plain dicts and lists, and the tests' oracle.
 
 What the contract in `store.engine` leaves open is decided here, in a comment where it is decided, and every other
-engine does the same. The data are three: all kept versions of each entry, the log of whole batches, and the request
-ids; what can be computed from them (the live entries, the state hash) is computed each time it is asked for.
+engine does the same. The data are four: all kept versions of each entry, the log of whole batches, the request ids, and
+the records of the audit, on which nothing else depends; what can be computed from them (the live entries, the state
+hash) is computed each time it is asked for.
 
 Rule: obvious before fast, and independent: nothing of another engine is imported here, only the contract, the hashes
 and MessagePack, so that the same mistake is not made twice.
@@ -45,6 +46,7 @@ from cosessiond.store.engine import (
     Window,
     Write,
 )
+from cosessiond.store.record import Attached, AuditSpan, KeptRecord
 
 #: How many lists and maps may stand around any part of a value that a merge leaves behind.
 _DEPTH_MAX: Final = 32
@@ -77,6 +79,7 @@ class MemoryEngine:
         self._log: list[Committed] = []
         self._versions: dict[EntryId, list[_Version]] = {}
         self._requests: dict[str, Committed] = {}  # in the order of their revisions
+        self._audit: list[KeptRecord] = []
 
     # ---------------------------------------------------------------------------------------------------- the present
 
@@ -110,13 +113,18 @@ class MemoryEngine:
 
     # ----------------------------------------------------------------------------------------------------- applying
 
-    def apply(self, batches: Sequence[Batch]) -> list[Outcome]:
+    def apply(self, batches: Sequence[Batch], records: Sequence[Attached] = ()) -> list[Outcome]:
         """See `Engine.apply`. What admission guarantees is asserted for the whole group before any of it applies."""
         for batch in batches:
             assert batch.format == BATCH_FORMAT, f"batch format {batch.format} is not known here"
             for branch in (batch.then, batch.otherwise):
                 assert len({write.id for write in branch}) == len(branch), "an id is written twice in one branch"
-        return [self._apply(batch) for batch in batches]
+        outcomes = [self._apply(batch) for batch in batches]
+        for index, record in records:
+            outcome = None if index is None else outcomes[index]
+            if outcome is None or (isinstance(outcome, Committed) and outcome.changes and not outcome.repeated):
+                self._audit.append(KeptRecord(self.audit_span().last + 1, record))
+        return outcomes
 
     def _apply(self, batch: Batch) -> Outcome:
         # The request id comes first (a repeat is answered even when its compares fail by now), then the compares, then
@@ -316,6 +324,43 @@ class MemoryEngine:
             old = versions[: max(0, len(versions) - self._window.versions)]
             found += [(id, each) for each in old if each.batch.revision < needed]
         return sorted(found, key=lambda each: (each[1].batch.revision, each[0]))
+
+    def cut(self, rows_max: int) -> int:
+        """See `Engine.cut`. The newest record always stays."""
+        records = self._surplus_records()[:rows_max]
+        del self._audit[: len(records)]
+        return len(records)
+
+    def _surplus_records(self) -> list[KeptRecord]:
+        """The oldest records that go: each as long as those before it go."""
+        found: list[KeptRecord] = []
+        for index, kept in enumerate(self._audit[:-1]):
+            younger = len(self._audit) - index - 1
+            too_many = sum(each.record.size for each in self._audit[index:]) > self._window.audit_bytes
+            too_old = self._audit[-1].record.time_ms - kept.record.time_ms > self._window.audit_ms
+            if not too_many and not (too_old and younger >= self._window.audit_min):
+                break
+            found.append(kept)
+        return found
+
+    # ------------------------------------------------------------------------------------------------------ the audit
+
+    def audit_span(self) -> AuditSpan:
+        """See `Engine.audit_span`. Something is always kept once there was something, so ids never begin anew."""
+        if not self._audit:
+            return AuditSpan()
+        first, last = self._audit[0], self._audit[-1]
+        return AuditSpan(first.id, last.id, sum(each.record.size for each in self._audit), first.record.time_ms)
+
+    def audited(self, *, after: int, before: int, limit: int, newest_first: bool) -> list[KeptRecord]:
+        """See `Engine.audited`."""
+        found = [each for each in self._audit if each.id > after and (before <= 0 or each.id < before)]
+        return (found[::-1] if newest_first else found)[: max(0, limit)]
+
+    def audit_since(self, time_ms: int) -> int:
+        """See `Engine.audit_since`. Here it is the largest such id, whatever was cut."""
+        young = (each.id for each in self._audit if each.record.time_ms >= time_ms)
+        return next(young, self.audit_span().last + 1)
 
     @property
     def stored_bytes(self) -> int:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from cosession.errors import Compacted, Conflict, CosessionError, Overloaded
 from cosession.messages.limits import (
+    AUDIT_QUEUE_MAX,
     COMMIT_QUEUE_MAX,
     DECIDE_ATTEMPTS_MAX,
     READ_QUEUE_MAX,
@@ -44,6 +45,7 @@ from cosessiond.store.engine import (
 from cosessiond.store.index import Index
 from cosessiond.store.queued import Queued
 from cosessiond.store.quota import Quota, batch_bytes
+from cosessiond.store.record import AuditSpan, Record
 from cosessiond.store.snapshot import Snapshots
 
 #: What a proposal ends as: the commit, None when there was nothing to write, or why it could not be.
@@ -77,6 +79,9 @@ class Store:
         self.listeners: list[Callable[[Committed], None]] = []
         self.flush: Callable[[], None] = lambda: None
         self.on_read: Callable[[], None] = lambda: None  # a place in the read queue has become free
+        self.audit = engine.audit_span()
+        self.records_of: Callable[[Batch], tuple[Record, ...]] = lambda _: ()  # what the audit says of a batch
+        self.on_audit: Callable[[], None] = lambda: None  # the audit has new records
         self._clock = clock
         self._metrics = metrics
         self._host = host
@@ -87,6 +92,7 @@ class Store:
         self._quota = Quota(limits, metrics)
         self._reading = 0
         self._compacting: list[tuple[int, Callable[[], None]]] = []  # the revisions asked for, and who waits for each
+        self._noted = 0
 
     def attach(self, commits: CommitPath) -> None:
         """Where batches and reads go from now on."""
@@ -149,7 +155,17 @@ class Store:
         self._quota.admit(batch, size, self.index, self._queued, self.database_bytes)
         self._queued.add(batch, size)
         self._metrics.level("commit_queue", self._queued.batches, COMMIT_QUEUE_MAX)
-        self._commits.submit(Ticket(batch, done, size))
+        self._commits.submit(Ticket(batch, done, size, self.records_of(batch)))
+
+    def note(self, record: Record) -> None:
+        """Queue an audit record that goes alone; dropped, and counted, when too many wait."""
+        assert self._commits is not None, "attach comes first"
+        if self._noted >= AUDIT_QUEUE_MAX:
+            self._metrics.hit("audit_queue")
+            return
+        self._noted += 1
+        self._metrics.level("audit_queue", self._noted, AUDIT_QUEUE_MAX)
+        self._commits.note(record)
 
     def propose(self, decide: Callable[[], Batch | None], done: Callable[[Result], None]) -> None:
         """Decide from memory, submit, and decide again when a compare failed; at most 8 times, then Overloaded.
@@ -248,6 +264,16 @@ class Store:
         if done:
             self.flush()
         self._metrics.level("database_bytes", stored_bytes, self._quota.limits.database_bytes_max)
+
+    def audited(self, span: AuditSpan, settled: int, dropped: int) -> None:
+        """See `commit.Subscriber`."""
+        self._noted -= settled
+        if dropped:
+            self._metrics.count("audit.dropped", dropped)
+        grown, self.audit = span.last > self.audit.last, span
+        if grown:
+            self.on_audit()
+            self.flush()
 
     def broken(self, error: StoreBroken) -> None:
         """See `commit.Subscriber`."""

@@ -5,8 +5,8 @@ position are derived from it and written behind, in slices (`store.behind`); a s
 entries are also held in memory, as the engine is the only one that ever has the file open: compares never wait for a
 read.
 
-Rule: this module and its neighbours `schema`, `reads`, `writes`, `behind`, `trimming` alone speak SQL, and every
-SQLite error leaves them as StoreBroken, or as Refused(disk_full) when it is certain that nothing was written.
+Rule: this module and its neighbours `schema`, `reads`, `writes`, `behind`, `trimming`, `auditing` alone speak SQL, and
+every SQLite error leaves them as StoreBroken, or as Refused(disk_full) when it is certain that nothing was written.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from msgspec import DecodeError
 from cosession.errors import ConfigError
 from cosessiond.store import behind, reads, schema, wal
 from cosessiond.store.apply import Evaluated, evaluate
+from cosessiond.store.auditing import AuditTable, due
 from cosessiond.store.engine import (
     Batch,
     BelowWindow,
@@ -40,6 +41,7 @@ from cosessiond.store.engine import (
 )
 from cosessiond.store.hash import ZERO_CHAIN, ZERO_STATE, chain_hash
 from cosessiond.store.live import Live
+from cosessiond.store.record import Attached, AuditSpan, KeptRecord, Record
 from cosessiond.store.requests import RequestIds
 from cosessiond.store.trimming import Trimming
 from cosessiond.store.writes import Group, entry_of, log_body
@@ -74,6 +76,7 @@ class SqliteEngine:
         self._settled = self._meta  # as the tables have it
         self._requests = RequestIds(db, window)
         self._trimming = Trimming(db, window)
+        self._audit = AuditTable(db, window)
 
     @classmethod
     def open(
@@ -115,23 +118,25 @@ class SqliteEngine:
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
-    def apply(self, batches: Sequence[Batch]) -> list[Outcome]:
+    def apply(self, batches: Sequence[Batch], records: Sequence[Attached] = ()) -> list[Outcome]:
         """See `Engine`."""
         group = Group(self._live)
         meta = self._meta.copy()
         outcomes: list[Outcome] = []
         try:
             outcomes += [self._apply_one(batch, group, meta) for batch in batches]
-            if group.steps:
-                if self._behind.rows > BEHIND_ROWS_MAX:
-                    raise _full()
-                self._write(group)
+            audit = due(records, outcomes)
+            if group.steps and self._behind.rows > BEHIND_ROWS_MAX:
+                raise _full()
+            if group.steps or audit:
+                self._write(group, audit)
         except DecodeError as error:
             raise StoreBroken(f"cannot trust the store: a kept request does not decode: {error}") from error
         except sqlite3.Error as error:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_FULL:
                 raise StoreBroken(f"cannot commit: {error}") from error
             self._requests.rolled_back()
+            self._audit.rolled_back()
             self._roll_back()
             return self._refuse_full(batches, outcomes)
         self._adopt(group, meta)
@@ -141,6 +146,7 @@ class SqliteEngine:
         """A group is in the log."""
         self._meta = meta
         self._requests.logged()
+        self._audit.written()
         self._live.adopt(group.entries)
         for step in group.steps:
             self._behind.add(step)
@@ -219,9 +225,10 @@ class SqliteEngine:
         )
         return Committed(revision, outcome.succeeded, outcome.time_ms, outcome.origin, changes, True)
 
-    def _write(self, group: Group) -> None:
+    def _write(self, group: Group, audit: Sequence[Record]) -> None:
         with self._transaction():
             group.write(self._db)
+            self._audit.write(audit)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -287,6 +294,20 @@ class SqliteEngine:
         if revision < self._meta.compact_revision:
             raise BelowWindow(self._meta.compact_revision)
 
+    def audit_span(self) -> AuditSpan:
+        """See `Engine`."""
+        return self._audit.span
+
+    def audited(self, *, after: int, before: int, limit: int, newest_first: bool) -> list[KeptRecord]:
+        """See `Engine`."""
+        return self._guard(
+            lambda _: self._audit.read(after=after, before=before, limit=limit, newest_first=newest_first)
+        )
+
+    def audit_since(self, time_ms: int) -> int:
+        """See `Engine`."""
+        return self._guard(lambda _: self._audit.since(time_ms))
+
     def _guard(self, read: Callable[..., T], *arguments: Any, **named: Any) -> T:
         try:
             return read(self._db, *arguments, **named)
@@ -345,6 +366,16 @@ class SqliteEngine:
         self._behind.trimmed(meta, self._meta.log_bytes - meta.log_bytes)
         self._meta, self._settled = meta, settled
         return done
+
+    def cut(self, rows_max: int) -> int:
+        """See `Engine`."""
+        done = 0
+
+        def trim() -> None:
+            nonlocal done
+            done = self._audit.trim(rows_max)
+
+        return done if self._unless_full(trim) else 0
 
     def _unless_full(self, change: Callable[[], None]) -> bool:
         """Carry out one transaction of upkeep; False when the disk had no room, and nothing was changed."""

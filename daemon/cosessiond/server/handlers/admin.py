@@ -85,6 +85,8 @@ def status(core: Core, _call: Call, _request: admin.Status) -> admin.StatusReply
         conflicts_unresolved=core.conflicts.unresolved,
         conflicts_pending=core.conflicts.pending,
         turns=len(core.turns),
+        audit_records=store.audit.last - store.audit.first + 1,
+        audit_cut=store.audit.first - 1,
         read_only=core.read_only,
         config_file=configuration.path,
         config_error=configuration.error,
@@ -94,13 +96,15 @@ def status(core: Core, _call: Call, _request: admin.Status) -> admin.StatusReply
     )
 
 
-def reload(core: Core, _call: Call, _request: admin.Reload) -> admin.ReloadReply:
+def reload(core: Core, call: Call, _request: admin.Reload) -> admin.ReloadReply:
     """Read the configuration again; raises ConfigError, which says that the one in force is kept."""
     configuration = core.configuration
     try:
         changed = configuration.reload()
     except ConfigError as error:
+        core.journal.acted("admin.reload", caller=call.conversation.caller(), outcome=error.code)
         raise ConfigError(f"{error.message}; the configuration in force is kept", data=error.data) from None
+    core.journal.acted("admin.reload", caller=call.conversation.caller())
     return admin.ReloadReply(
         revision=core.store.revision,
         config_file=configuration.path,
@@ -111,6 +115,7 @@ def reload(core: Core, _call: Call, _request: admin.Reload) -> admin.ReloadReply
 
 def stop(core: Core, call: Call, _request: admin.Stop) -> None:
     """Answer first, then drain: the answer belongs to what is in flight."""
+    core.journal.acted("admin.stop", caller=call.conversation.caller())
     call.reply(admin.StopReply(revision=core.store.revision, pid=core.identity.pid))
     core.flush()
     core.stop()
