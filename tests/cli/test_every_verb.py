@@ -34,7 +34,6 @@ COMMANDS = {
     "compact": "--keep 1",
     "sessions": "",
     "audit": "--limit 1",
-    "compact": "1",
     "explain session": "ötter",
     "metrics": "",
     "config show": "--origin",
