@@ -23,6 +23,7 @@ def test_systemd_unit_restarts_only_what_a_restart_can_help(service):
     unit.read_string(service)
     assert unit["Service"]["Type"] == "exec"
     assert unit["Service"]["ExecStart"] == "%h/.local/bin/cosessiond"
+    assert unit["Service"]["ExecReload"] == "/bin/kill -HUP $MAINPID"
     assert unit["Service"]["Restart"] == "on-failure"
     assert unit["Service"]["RestartPreventExitStatus"].split() == ["75", "78"]
     assert unit["Install"]["WantedBy"] == "default.target"

@@ -23,7 +23,7 @@ from cosessiond.clock import Clock
 SETTLE_S: Final = 0.2
 #: but when it never is, then after so long.
 SETTLE_S_MAX: Final = 2.0
-#: The watch begins so long after the start: importing the package costs about 40 ms, which the first client does not
+#: The watch begins so long after the start: importing the package takes 15 ms or more, which the first client does not
 #: wait for. The file is looked at once the watch stands, so nothing is missed.
 BEGIN_S: Final = 0.5
 #: Looking at something else than before is tried so often, when directories come while it is being set up.
