@@ -115,6 +115,7 @@ class Worker:
         self._spared = Load(surplus_batches=engine.surplus.batches, surplus_bytes=engine.surplus.bytes)
         self._hopeless = False  # the last trimming found no room
         self._trimming = False  # begun and not done
+        self._share = 1.0  # of a full group that the next one may be
         self._tended = False
         self.failed = False
 
@@ -166,18 +167,14 @@ class Worker:
     def step(self) -> None:
         """One group, then slices."""
         try:
+            if (self._tickets or self._notes) and self._share:
+                self._commit(self._share)
             load = self.load()
-            share = pacing.share(load)
-            if (self._tickets or self._notes) and share:
-                self._commit(share)
-                load = self.load()
             slices = pacing.slices(load)
-            while slices > 0:
-                cost = self._slice(load)
-                if not cost:
-                    return
+            while slices > 0 and (cost := self._slice(load)):
                 slices -= cost
                 load = self.load()
+            self._share = pacing.share(load)  # now, so that the next group does not wait for the reckoning
         except StoreBroken as error:
             self.failed = True
             self._deliver(self._subscriber.broken, error)
