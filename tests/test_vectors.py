@@ -18,7 +18,6 @@ RUNNER = ROOT / "tests" / "node" / "run_vectors.mjs"
 FRAMINGS = ("lines", "frames")
 #: Errors that no frame alone can cause, and why.
 OUT_OF_REACH = {
-    "compacted": "older batches go with time",
     "disk_full": "the disk",
     "read_only": "not in this release",
     "internal": "a fault",

@@ -113,7 +113,12 @@ CALLS: Final[dict[str, list[Call]]] = {
         ("session.close", {"session": "s1"}),
         ("session.heartbeat", {"session": "s1"}),
     ],
-    "the end": [("admin.reload", {}), ("admin.stop", {})],
+    "the end": [
+        ("compact", {"revision": 3}),
+        ("get", {"key": "k", "at_revision": 2, **_ASK}),
+        ("admin.reload", {}),
+        ("admin.stop", {}),
+    ],
 }
 #: What no call is, by conversation and framing. A frame that loses the framing ends its connection.
 BYTES: Final[dict[str, dict[str, list[bytes]]]] = {
