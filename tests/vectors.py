@@ -27,7 +27,7 @@ VECTORS: Final = ROOT / "tests" / "data" / "vectors"
 PLACEHOLDERS: Final = (
     *("pid", "version", "daemon_id", "epoch", "state_directory", "time", "host", "boot_id", "start_time", "message"),
     *("registered_at", "changed_at", "closed_at", "session_token", "uptime_s", "database_bytes", "counters", "limits"),
-    *("cost_ms", "evidence", "silent_s", "detected_ms", "socket", "config_file", "config", "connections"),
+    *("cost_ms", "evidence", "instance", "silent_s", "detected_ms", "socket", "config_file", "config", "connections"),
 )
 #: So low that a frame can reach them.
 LIMITS: Final = """[limits]
@@ -76,6 +76,7 @@ CALLS: Final[dict[str, list[Call]]] = {
         ("delete", {"key": "t", **_ASK}),
         ("get", {"key": "t", "at_revision": 6, **_ASK}),
         ("history", {"key": "k", **_ASK}),
+        ("turn", {"key": "k", "wait_s": 0.5, **_ASK}),
         ("get", {"key": "k", "at_revision": 99, **_ASK}),
     ],
     "refusals": [

@@ -29,6 +29,8 @@ COMMANDS = {
     "delete": "übung/nichts",
     "ls": "--long",
     "history": "übung/karte",
+    "diff": "übung/karte",
+    "blame": "übung/karte",
     "txn": '\'{"then": [{"op": "put", "key": "ü", "value": "ä"}]}\'',
     "watch": "--count 3",
     "compact": "--keep 1",

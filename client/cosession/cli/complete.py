@@ -163,14 +163,15 @@ def _places(verb: Verb) -> list[str]:
     found: list[str] = []
     words = iter(verb.usage.split())
     for word in words:
-        bare = word.strip("[]")
+        bare = word.strip("[]()|")
         if bare == "--":
             break
         if bare.startswith("-"):
             next(words, None)  # an option that must be there, and its value
-        elif bare != "...":
+        elif bare not in ("...", ""):
             found.append(bare)
-    return found
+    # A path among the words is one into a value; files are named by FILE.
+    return ["" if place == "PATH" else place for place in found[: verb.words[1]]]
 
 
 def _values(
@@ -181,6 +182,7 @@ def _values(
         return [(word, "") for word in placeholder.split("|") if word.islower() or word == "-"]
     if placeholder in ("PATH", "FILE"):
         return [_FILES]
+    placeholder = placeholder.rstrip("0123456789")
     if placeholder not in (*_KEYS, "ID", "P"):
         return []
     from cosession.cli import candidates as asked

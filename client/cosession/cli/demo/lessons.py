@@ -107,6 +107,19 @@ LESSONS = (
                 "cosession get plan/next --at 2",
                 wants=('{"step": 2}',),
             ),
+            Step(
+                "What is different since then, by JSON pointers?",
+                "cosession diff plan/next --from 2",
+                "A line for each change: + added, - removed, ~ replaced.",
+                wants=("/owner", "/step"),
+            ),
+            Step(
+                "And who wrote which part of it?",
+                "cosession blame plan/next",
+                "For each part the write that made it what it is. Nobody was a session here, so no name stands there; "
+                "agents are, and have one.",
+                wants=("/owner", "merge", "/step", "txn"),
+            ),
         ),
     ),
     Lesson(
