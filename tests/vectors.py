@@ -27,7 +27,18 @@ VECTORS: Final = ROOT / "tests" / "data" / "vectors"
 PLACEHOLDERS: Final = (
     *("pid", "version", "daemon_id", "epoch", "state_directory", "time", "host", "boot_id", "start_time", "message"),
     *("registered_at", "changed_at", "closed_at", "session_token", "uptime_s", "database_bytes", "counters", "limits"),
-    *("cost_ms", "evidence", "instance", "silent_s", "detected_ms", "socket", "config_file", "config", "connections"),
+    *(
+        "cost_ms",
+        "evidence",
+        "instance",
+        "oldest",
+        "silent_s",
+        "detected_ms",
+        "socket",
+        "config_file",
+        "config",
+        "connections",
+    ),
 )
 #: So low that a frame can reach them.
 LIMITS: Final = """[limits]
@@ -115,6 +126,7 @@ CALLS: Final[dict[str, list[Call]]] = {
         ("session.heartbeat", {"session": "s1"}),
     ],
     "the end": [
+        ("audit", {"kind": "denial", "limit": 2}),
         ("compact", {"revision": 3}),
         ("get", {"key": "k", "at_revision": 2, **_ASK}),
         ("admin.reload", {}),

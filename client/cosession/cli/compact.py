@@ -50,7 +50,7 @@ COMPACT = Verb(
     "(--to REVISION | --keep N)",
     run,
     summary="Drop the older batches of the log, for all projects.",
-    text="Revisions below can no longer be read at, and watches that have not come so far begin anew. `history` keeps "
+    text="Revisions below can no longer be read at, and watches that have not come so far begin anew. `history` keeps\n"
     "the newest 50 versions of each entry. The room is used again; the file does not become smaller.",
     options=(
         Option("--to", "REVISION", "the oldest revision that stays"),

@@ -177,6 +177,12 @@ echo $! > heron.pid""",
                 code=1,
                 again=True,
             ),
+            Step(
+                "The daemon keeps a record of what it judged, refused and was told to do.",
+                "cosession audit --kind verdict",
+                "Who died, when, and by which signs; also long after the session is forgotten.",
+                wants=("crashed",),
+            ),
         ),
     ),
     Lesson(
