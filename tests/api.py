@@ -14,6 +14,7 @@ import difflib
 import inspect
 import re
 import sys
+import types
 import typing
 from collections.abc import Iterator
 from typing import Any, Final
@@ -107,17 +108,20 @@ def members(full: str, kind: type) -> Iterator[str]:
     yield f"class {full}"
     for name, annotation in sorted(attributes(kind).items()):
         yield f"    {name}: {annotation}"
-    methods = []
-    for name in sorted(dir(kind)):
-        if name.startswith("_") and name not in PROTOCOLS:
-            continue
-        member = inspect.getattr_static(kind, name)
+    found = members_of(kind)
+    for name, member in found.items():
         if isinstance(member, property):
             yield f"    property {name}: {inspect.signature(typing.cast('Any', member.fget)).return_annotation}"
-        elif inspect.isfunction(member):
-            methods.append((name, member))
-    for name, member in methods:
-        yield from function(f"{full}.{name}", member)
+    for name, member in found.items():
+        if inspect.isfunction(member):
+            yield from function(f"{full}.{name}", member)
+
+
+def members_of(kind: type) -> dict[str, Any]:
+    """The methods and properties that are public, those of its protocols among them, in alphabetical order."""
+    names = [name for name in sorted(dir(kind)) if not name.startswith("_") or name in PROTOCOLS]
+    members = {name: inspect.getattr_static(kind, name) for name in names}
+    return {name: member for name, member in members.items() if isinstance(member, property | types.FunctionType)}
 
 
 def attributes(kind: type) -> dict[str, str]:

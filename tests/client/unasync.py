@@ -16,6 +16,7 @@ MODULES = ("linking", "verbs", "series", "contended", "audit", "watch", "session
 RULES = (
     (r"\basync (def|with|for) ", r"\1 "),
     (r"\bawait ", ""),
+    (r"\bcosession\.aio\.connect\b", "cosession.connect"),
     (r"\b__anext__\b", "__next__"),
     (r"\b__aiter__\b", "__iter__"),
     (r"\bStopAsyncIteration\b", "StopIteration"),

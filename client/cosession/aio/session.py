@@ -73,14 +73,19 @@ class Session(Startable):
         return self.record.name if self.record else self._register.name
 
     async def explain(self, *, timeout_s: float | None = None) -> ExplainReply:
-        """Why it is in its state: every signal, the verdict, the rule."""
+        """Why it is in its state: every signal, the verdict, the rule; `timeout_s` as for all calls.
+
+        Raises CosessionError `not_found` when its record is no longer kept, and what all calls may raise, see `Client`.
+        """
         return await self.client.call(Explain(session=self.id), timeout_s=timeout_s)
 
     async def close(self, reason: str = "", *, timeout_s: float | None = None) -> None:
-        """End it gracefully: its ephemeral entries go and its state is `closed`. Harmless when done before.
+        """End it gracefully: its ephemeral entries go and its state is `closed`. Harmless when done before, and when
+        the daemon knows it as over (`not_found`, `session_ended`, NotAllowed).
 
-        Raises what kept the daemon from hearing of it. Until the daemon has answered it is open and its heartbeats go
-        on: after an error, a cancellation or an interrupt close it again, or the client, which does that.
+        `reason` is kept in its record. Raises what kept the daemon from hearing of it within `timeout_s`, see `Client`.
+        Until the daemon has answered it is open and its heartbeats go on: after an error, a cancellation or an
+        interrupt close it again, or the client, which does that.
         """
         if self._closed or self.record is None or self._common.is_foreign:
             return

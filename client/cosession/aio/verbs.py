@@ -1,9 +1,6 @@
 """The verbs of a client: one method per operation of the store and the daemon.
 
-Every method, those of `series` included, takes `timeout_s`, the seconds it may take in all, with all its requests,
-waits and reconnects (None: as the client was made); those on entries take `project` (None: the client's) and `space`.
-All raise TimedOut or Unreachable when no answer can be had; a write that was sent and got none raises UnknownOutcome,
-whose `data["request_id"]` makes repeating it safe.
+What all of them take and raise is said once, in the docstring of `Client`.
 
 Rule: a method turns arguments into one request, calls, and turns the reply into a result; no I/O, no policy.
 """
@@ -53,7 +50,15 @@ class Verbs:
         space: str = "context",
         timeout_s: float | None = None,
     ) -> Entry | None:
-        """The entry, None when absent; as it was `at_revision` when that is given. Raises Compacted."""
+        """The entry, None when absent.
+
+        As it was `at_revision`, when that is given: then Compacted or CosessionError `future_revision` may be raised.
+
+            await client.put("plan/next", {"step": 1})
+            entry = await client.get("plan/next")
+            (entry.value, entry.version)  # -> ({'step': 1}, 1)
+            await client.get("plan/nothing")  # -> None
+        """
         request = Get(key=key, at_revision=at_revision, project=self._project(project), space=space)
         reply = await self.call(request, timeout_s=timeout_s)
         return reply.entry
@@ -72,12 +77,10 @@ class Verbs:
         space: str = "context",
         timeout_s: float | None = None,
     ) -> Entry:
-        """Write JSON data under `key`; returns the entry with the value as given.
+        """Write JSON data under `key`; returns the entry with the `value` as given.
 
-        `expect_revision`: the mod_revision that must stand (0: must not exist), else Conflict, whose `current` is the
-        entry that stands. `ttl_s`: it expires so many seconds after its last put; `ephemeral`: it ends with the
-        session, which is the one open on this client, or named by `session`. Without either it stays.
-        `request_id`: of a write that ended in UnknownOutcome, to repeat it.
+        Raises Conflict, whose `current` is the entry that stands. `ttl_s`: it expires so many seconds after its last
+        put; `ephemeral`: it ends with its session. Without either it stays.
         """
         request = Put(
             key=key,
@@ -104,7 +107,7 @@ class Verbs:
         space: str = "context",
         timeout_s: float | None = None,
     ) -> Written | None:
-        """Delete the entry; its history stays. None when there was nothing. Raises Conflict as `put` does."""
+        """Delete the entry; its history stays. Returns what was done, None when there was nothing. Raises Conflict."""
         request = Delete(
             key=key,
             expect_revision=expected(expect_revision),
@@ -130,7 +133,13 @@ class Verbs:
     ) -> Entry:
         """Apply a JSON Merge Patch (RFC 7396) in the daemon; returns the merged entry (without its lease).
 
-        No conflict, however many merge at once, unless `expect_revision` is given.
+        The members of `patch` replace those of the value, None removes one, dicts are merged; a patch that is no dict
+        replaces the value. An absent entry counts as {}. No Conflict, however many merge at once, unless
+        `expect_revision` is given. Raises TooLarge when the result is.
+
+            await client.put("plan/next", {"step": 1, "owner": "heron"})
+            entry = await client.merge("plan/next", {"step": 2, "owner": None})
+            entry.value  # -> {'step': 2}
         """
         request = merge_of(
             key,
@@ -156,10 +165,15 @@ class Verbs:
         space: str = "context",
         timeout_s: float | None = None,
     ) -> Entry:
-        """Add a number to the entry in the daemon, absent counts as 0; returns the entry (without its lease).
+        """Add a `number` to the entry in the daemon, absent counts as 0; returns the entry (without its lease).
 
-        No conflict, however many add at once, unless `expect_revision` is given. Two integers make an integer, a float
-        makes a float. Raises `wrong_type` when the value is no number, TooLarge when the sum is beyond 64 bits.
+        No Conflict, however many add at once, unless `expect_revision` is given. Two integers make an integer, a float
+        makes a float. Raises CosessionError `wrong_type` when the value is no number (a bool is none), TooLarge when
+        the sum is beyond 64 bits.
+
+            await client.add("builds", 2)
+            entry = await client.add("builds")
+            entry.value  # -> 3
         """
         request = add_of(
             key,
@@ -186,8 +200,12 @@ class Verbs:
     ) -> AppendReply:
         """Append each of `values` to the list of the entry, in the daemon; absent counts as an empty list.
 
-        The reply has the new `length`, not the list, and what was `written`. No conflict, however many append at once,
-        unless `expect_revision` is given. Raises `wrong_type` when the value is no list.
+        The reply has the new `length`, not the list, and what was `written`. No Conflict, however many append at once,
+        unless `expect_revision` is given. Raises CosessionError `wrong_type` when the value is no list, TooLarge when
+        the list would be.
+
+            reply = await client.append("log", "parsed", {"errors": 0})
+            (reply.length, reply.written.version)  # -> (2, 1)
         """
         request = append_of(
             key,
@@ -214,12 +232,18 @@ class Verbs:
     ) -> TxnReply:
         """Compares and writes as one batch: when all `compares` hold `then` is written, else `otherwise`.
 
-        Parts are structs of `cosession.messages.store` or maps of the same shape:
-        `{"kind": "entry", "key": "a", "field": "mod_revision", "value": 3}` and
+        At most 128 writes and 960 KiB in all, each key once. Parts are structs of `cosession.messages.store` or dicts
+        of the same shape: `{"kind": "entry", "key": "a", "field": "mod_revision", "value": 3}` (0: absent) and
         `{"kind": "range", "prefix": "b/", "max_mod_revision": 3}` compare; `{"op": "put", "key": "a", "value": 1}`,
-        `{"op": "delete", "key": "a"}`, `{"op": "merge", "key": "a", "patch": {}}`,
-        `{"op": "add", "key": "a", "number": 1}` and `{"op": "append", "key": "a", "values": [1]}` write.
-        Raises Conflict when a compare failed and there is no `otherwise`.
+        `{"op": "delete", "key": "a"}`, `{"op": "merge", "key": "a", "patch": {}}`, `{"op": "add", "key": "a", "number":
+        1}` and `{"op": "append", "key": "a", "values": [1]}` write. Raises Conflict when a compare failed and there is
+        no `otherwise`, CosessionError `wrong_type` as `add` and `append` do.
+
+            reply = await client.txn(
+                compares=[{"kind": "entry", "key": "lock", "value": 0}],
+                then=[{"op": "put", "key": "lock", "value": "mine"}, {"op": "add", "key": "taken", "number": 1}],
+            )
+            (reply.succeeded, [each.key for each in reply.written])  # -> (True, ['lock', 'taken'])
         """
         request = txn_of(
             compares,
@@ -240,19 +264,25 @@ class Verbs:
         limit: int = 200,
         timeout_s: float | None = None,
     ) -> list[Session]:
-        """Live sessions, newest first, or with `all` the ended ones too; of one `project`, or of every one."""
+        """Live sessions, newest first, or with `all` the ended ones too; of one `project`, or of every one (""); at
+        most `limit`, and at most 960 KiB of them.
+        """
         reply = await self.call(List(all=all, project=project, limit=limit), timeout_s=timeout_s)
         return reply.sessions
 
     async def explain(self, session: str, *, timeout_s: float | None = None) -> ExplainReply:
-        """Why a session (an id, or a name that only one has) is in its state: every signal, the verdict, the rule."""
+        """Why a session is in its state: every signal, the verdict, the rule. `session` is an id, or a name that only
+        one has.
+
+        Raises CosessionError `not_found`, and InvalidRequest when several have that name.
+        """
         return await self.call(Explain(session=session), timeout_s=timeout_s)
 
     async def compact(self, revision: int, *, timeout_s: float | None = None) -> CompactReply:
         """Drop the log below `revision`: older ones can no longer be read at or watched from; `history` stays.
 
         Returns when it is gone: how many batches went, and the `compact_revision` since. Raises CosessionError
-        future_revision when the store is not there yet.
+        `future_revision` when the store is not there yet.
         """
         return await self.call(Compact(revision=revision), timeout_s=timeout_s)
 

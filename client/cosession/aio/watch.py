@@ -22,12 +22,13 @@ from .linking import Common, open_link
 
 
 class Watch(Startable):
-    """An iterator over changes: `Change`, and `Reset` where what came before no longer stands (see exchange.cursor).
+    """An iterator over changes: `Change`, and `Reset` where what came before no longer stands.
 
-    Iterating waits without end, or raises TimedOut after `timeout_s` without a change, and may then go on. It raises
-    Compacted, EpochChanged or Unreachable when the watch cannot be continued, and stops after `close()`. One consumer
-    at a time. `revision` and `epoch`: everything up to there has been handed out or is about to be; a later watch
-    with `start_revision=revision + 1, epoch=epoch` continues exactly there once the iteration has been emptied.
+    Iterating waits without end, or raises TimedOut after the `timeout_s` of `Client.watch` without a change, and may
+    then go on. It raises Compacted, EpochChanged or Unreachable when the watch cannot be continued, and stops after
+    `close()`. One consumer at a time. `revision` and `epoch`: everything up to there has been handed out or is about to
+    be; a later watch with `start_revision=revision + 1, epoch=epoch` continues exactly there once the iteration has
+    been emptied.
     """
 
     def __init__(self, common: Common, request: Request, *, snapshot: bool, timeout_s: float | None) -> None:
@@ -57,7 +58,10 @@ class Watch(Startable):
         return self._cursor is not None and self._cursor.synced
 
     async def next(self, timeout_s: float | None = None) -> WatchItem:
-        """The next change, waited for at most `timeout_s` seconds (None: without end). Raises TimedOut, Closed."""
+        """The next change, waited for at most `timeout_s` seconds (None: without end).
+
+        Raises TimedOut, Closed after `close()`, and what iterating raises.
+        """
         deadline = None if timeout_s is None else now() + timeout_s
         while not self._items:
             if self._closed:

@@ -38,10 +38,31 @@ CLOSE_S: Final = 2.0
 
 
 class Client(Contended, Startable):
-    """What `connect` returns. See `Verbs`, `Series`, `Contended` for what it can be asked, and `watch` and `session`.
+    """What `connect` returns: the shared context, sessions and watches of one program.
 
-    A lost connection is replaced within the time of a call: reads are repeated, writes too, with the same request id.
-    After fork() the child cannot use it (Closed): it opens its own.
+    One connection, made anew when it is lost, within the time of a call: reads are repeated, writes too, with the same
+    request id. Threads of the blocking client, tasks of the asyncio one, may share it. After fork() the child cannot
+    use it (Closed): it opens its own.
+
+    Keys are strings of 1 to 512 bytes of UTF-8; values JSON data (None, bool, int of 64 bits, finite float, str, list,
+    dict with keys that are strings) of up to 262,144 bytes as MessagePack. A revision is an int that counts the batches
+    of the whole store within an `epoch`; 0 is "now" or "none". What is a number of seconds ends in `_s`.
+
+    These parameters mean the same in every method. `timeout_s`: the seconds that all of it may take, with its requests,
+    waits and reconnects (None: as `connect` was told). `project`: where the entry lies (None: as `connect` was told;
+    "global": what belongs to no repository). `space`: "context", or "$sessions" to read the records of sessions.
+    `session`: the id of the session to act for ("": the one open on this client, else $COSESSION_SESSION).
+    `expect_revision`: the mod_revision that must stand (0: there must be no entry; None: whatever stands), else
+    Conflict is raised and nothing written. `at_revision`: as it was then (0: now), else Compacted where the log window
+    has passed it and `future_revision` where the store is not there yet. `request_id`: makes a repeat safe, see
+    UnknownOutcome; used for another write it is `request_id_reused`.
+
+    Every call may raise Unreachable (no daemon, and none could be started), TimedOut, Closed, InvalidRequest (what is
+    given has no place in the protocol), TooLarge (a key, value or batch over its limit), Overloaded (a limit of counts
+    or queues), NotAllowed, and CosessionError with the code `shutting_down`, `incompatible`, `damaged` or `internal`.
+    Every write may besides raise UnknownOutcome (it was sent, and no answer came), NotAllowed (another's session, or a
+    space that is not written by hand), and CosessionError with the code `session_ended`, `not_found` (no such session),
+    `store_full`, `disk_full` or `read_only`. Any error but UnknownOutcome says that nothing was written.
     """
 
     def __init__(self, common: Common) -> None:
@@ -55,7 +76,7 @@ class Client(Contended, Startable):
 
     @property
     def project(self) -> str:
-        """The project of calls that name none."""
+        """The project of calls that name none: the path of a repository, or "global"."""
         return self._common.project
 
     @property
@@ -65,19 +86,19 @@ class Client(Contended, Startable):
 
     @property
     def epoch(self) -> str:
-        """The epoch last seen."""
+        """The epoch last seen, "" before the first answer: revisions of two epochs must not be compared."""
         return self._common.memory.epoch
 
     @property
     def revision(self) -> int:
-        """The newest revision seen in that epoch."""
+        """The newest revision seen in that epoch, 0 before the first answer."""
         return self._common.memory.revision
 
     def call(self, request: Request[R], *, timeout_s: float | None = None) -> R:
-        """Send any request of `cosession.messages`, through reconnects, and return its typed reply.
+        """Send any `request` of `cosession.messages`, through reconnects, and return its typed reply.
 
-        Raises TimedOut, Unreachable, UnknownOutcome (a write that was sent got no answer), Closed, and what the daemon
-        refuses with.
+        The other methods are made of this one. Raises InvalidRequest for requests that need a connection of their own
+        (use `watch`), and what the daemon refuses that request with.
         """
         refuse_streams(request)
         plan = CallPlan(request, self._common.new_id)
@@ -113,8 +134,15 @@ class Client(Contended, Startable):
         """Changes under `prefix` (or of exactly `key`), in order, over a connection of its own.
 
         First what is there now, as puts (not with `snapshot=False`), then every change. `start_revision` (with `epoch`)
-        resumes: every change of that revision and later. Iterating raises TimedOut when nothing came for `timeout_s`
-        seconds (None: it waits), Compacted when the position left the log window. See `Watch` and `Reset`.
+        resumes: every change of that revision and later. `timeout_s` is here how long one change may be waited for
+        (None: without end). Iterating raises TimedOut when none came in time, Compacted when the position left the log
+        window, EpochChanged when `epoch` is over, CosessionError `future_revision` when the store is not there yet,
+        Overloaded when snapshots never come to their end. See `Watch` and `Reset`.
+
+            with client.watch("plan/") as watch:
+                client.put("plan/next", {"step": 1})
+                change = watch.next(timeout_s=10)
+                (change.kind, change.key, change.value)  # -> ('put', 'plan/next', {'step': 1})
         """
         self._require_open()
         request = WatchRequest(
@@ -163,9 +191,16 @@ class Client(Contended, Startable):
     ) -> Session:
         """Open a session, or attach to the one with this `id`; at the end of its block it is closed gracefully.
 
-        `agent`, `model` and `name` are labels. `heartbeat_s` promises a sign of life that often and keeps the promise
-        in the background (0: none). `pid`: the process whose life is the session's (0: this one; else an ancestor).
-        `replaces`: the session this one continues in the same process. Worktree and branch are those of `directory`.
+        `agent`, `model`, `name` and `transcript` (a path) are labels. `heartbeat_s`: a sign of life is promised that
+        often and given in the background (0: none is promised). `pid`: the process whose life is the session's (0: this
+        one; else an ancestor). `replaces`: the session this one continues in the same process. Worktree and branch are
+        those of `directory`. Raises NotAllowed (that process or session is not yours), CosessionError `session_ended`
+        (this process has closed it), Overloaded (10,000 live sessions, or 16 processes in one), TooLarge, `disk_full`.
+
+            with client.session(agent="example", name="otter", heartbeat_s=0) as session:
+                entry = client.put("presence/otter", "here", ephemeral=True)
+                entry.session == session.id  # -> True
+            client.get("presence/otter")  # -> None
         """
         self._require_open()
         env = self._common.target.env
@@ -190,8 +225,8 @@ class Client(Contended, Startable):
     def close(self) -> None:
         """Close the sessions opened here, the watches and the connection; nothing runs afterwards. Harmless twice.
 
-        What was interrupted is finished by closing again. A daemon that cannot be told in time takes the sessions that
-        were open for crashed once this process is over.
+        What was interrupted is finished by closing again. Takes up to 2 s for each open session; a daemon that cannot
+        be told in time takes those for crashed once this process is over.
         """
         if not self._closed and not self._common.is_foreign:
             for session in self._beats.open_sessions():
@@ -255,7 +290,12 @@ def connect(
 
     `socket`: another path than the one `cosession sockname` prints; then nothing is started. `project`: of calls that
     name none (None: of the working directory). `timeout_s`: for connecting, and for calls that say nothing else.
-    Raises Unreachable, NotAllowed (another user's daemon), ConfigError, and `incompatible` with the command to run.
+    `spawn`: whether a daemon may be started. Raises Unreachable, TimedOut, NotAllowed (another user's daemon),
+    ConfigError (paths or permissions), and CosessionError `incompatible` with the command to run.
+
+        with cosession.connect(timeout_s=5) as client:
+            entry = client.put("plan/next", {"step": 1}, expect_revision=0)
+            (entry.key, entry.value, entry.version)  # -> ('plan/next', {'step': 1}, 1)
     """
     target = target_of(socket, spawn=spawn)
     chosen = project_of() if project is None else project

@@ -44,14 +44,17 @@ class Contended(Series):
         space: str = "context",
         timeout_s: float | None = None,
     ) -> Entry:
-        """Write JSON data under `key`; returns the entry with the value as given, or as merged.
+        """Write JSON data under `key`; returns the entry with the `value` as given, or as merged.
 
-        `expect_revision`: the mod_revision that must stand (0: must not exist), else Conflict, whose `current` is the
-        entry that stands. `merge="three-way"`: what others changed since that revision is kept, and what you changed
-        is added, where these are different members of objects; else Conflict, whose `paths` are JSON pointers to what
-        both changed. `ttl_s`: it expires so many seconds after its last put; `ephemeral`: it ends with the session,
-        which is the one open on this client, or named by `session`. Without either it stays. `request_id`: of a write
-        that ended in UnknownOutcome, to repeat it; not together with `merge`.
+        Raises Conflict, whose `current` is the entry that stands, when `expect_revision` does not. `merge="three-way"`:
+        what others changed since that revision is kept, and what you changed is added, where these are different
+        members of dicts; else Conflict, whose `paths` are JSON pointers (RFC 6901) to what both changed. `ttl_s`: it
+        expires so many seconds after its last put; `ephemeral`: it ends with its session. Without either it stays.
+        `request_id` does not go together with `merge`.
+
+            entry = client.put("plan/next", {"step": 1}, expect_revision=0)
+            entry = client.put("plan/next", {"step": 2}, expect_revision=entry.mod_revision)
+            (entry.value, entry.version)  # -> ({'step': 2}, 2)
         """
         deadline = self._deadline(timeout_s)
         if merge:
@@ -92,10 +95,13 @@ class Contended(Series):
         """Read, apply `fn` to the value (None when absent), write if nobody wrote in between; else again.
 
         The first retry comes at once, from the entry that the conflict brought. Who meets another conflict takes turns
-        with others that update this key, in the order of asking, and begins with that for a while. Conflict is raised
+        with others that update this `key`, in the order of asking, and begins with that for a while. Conflict is raised
         when the time is over, or when somebody wrote without a turn 16 times in a row; where the daemon gives no turns,
         after three more tries. `fn` may run several times and must not call this client; the time it takes counts, and
         a turn lasts 1 s. As with `put`, an entry updated without `ttl_s` or `ephemeral` loses its lease.
+
+            entry = client.update("builds", lambda value: (value or 0) + 1)
+            entry.value  # -> 1
         """
         how = self._how(ttl_s=ttl_s, ephemeral=ephemeral, session=session, project=project, space=space)
 

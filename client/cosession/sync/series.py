@@ -65,7 +65,9 @@ class Series(Verbs):
         space: str = "context",
         timeout_s: float | None = None,
     ) -> list[Version]:
-        """The kept versions of an entry, newest first, at most `limit`; only those below `before_revision` if given."""
+        """The kept versions of an entry, newest first, at most `limit` (50 are kept); only those below
+        `before_revision` if given. Empty for an entry that never was.
+        """
         found: list[Version] = []
         deadline = self._deadline(timeout_s)
         more = True
