@@ -16,7 +16,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -171,6 +171,9 @@ class Worker:
                 self._commit(self._share)
             load = self.load()
             slices = pacing.slices(load)
+            if self._cutting:  # beside the turns of the others: neither is put off by the other
+                self._cut()
+                slices = max(1, slices - 1)
             while slices > 0 and (cost := self._slice(load)):
                 slices -= cost
                 load = self.load()
@@ -181,7 +184,7 @@ class Worker:
 
     def _slice(self, load: Load) -> int:
         """A read or some upkeep, in turns; what it counts as, 0 when there is nothing to do."""
-        task = "cut" if self._cutting else pacing.task(load, waiting=bool(self._tickets))
+        task = pacing.task(load, waiting=bool(self._tickets))
         if task is not None and not (self._reads and self._tended):
             self._tend(task)
             self._tended = True
@@ -228,13 +231,14 @@ class Worker:
             result = ReadFailed(error)
         self._deliver(job.done, result)
 
-    def _tend(self, task: pacing.Task | Literal["cut"]) -> None:
+    def _cut(self) -> None:
+        """One slice of dropping what the audit no longer keeps."""
+        self._cutting = self._engine.cut(pacing.SLICE_ROWS) > 0
+        self._tell_of_audit(0)
+
+    def _tend(self, task: pacing.Task) -> None:
         """One slice of upkeep. What there is no room for on the disk is left alone until as much again has gathered."""
         engine = self._engine
-        if task == "cut":
-            self._cutting = engine.cut(pacing.SLICE_ROWS) > 0
-            self._tell_of_audit(0)
-            return
         if task == "settle":
             done = engine.settle(pacing.SLICE_ROWS)
             self._spared = self._spared._replace(unsettled_rows=0 if done else engine.unsettled_rows)
