@@ -123,6 +123,16 @@ def test_a_function_that_fails_gives_its_turn_back(scripted_use, scripted):
     assert [call.give_back for call in scripted.calls[:2]] == [False, True]
 
 
+def test_a_value_that_cannot_be_sent_gives_the_turn_back(scripted_use, scripted):
+    async def body(client):
+        client._common.contention.met(("context", client.project, "k"))
+        with pytest.raises(InvalidRequest, match="cannot send value"):
+            await client.update("k", lambda value: object())  # noqa: ARG005
+
+    assert scripted_use([turn(1, 1), TurnReply(revision=9, granted=False)], body) == ["turn", "turn"]
+    assert scripted.calls[1].give_back
+
+
 def test_a_merging_put_takes_its_base_and_what_stands(scripted_use, scripted):
     async def body(client):
         merged = await client.put("k", {"a": 2, "b": 1}, expect_revision=1, merge="three-way")

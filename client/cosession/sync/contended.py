@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 from cosession.differences import ABSENT
 from cosession.errors import Compacted, Conflict, CosessionError
 from cosession.exchange.merging import Merging, check_merge, without_base
+from cosession.exchange.verbs import encoded
 from cosession.messages.turns import Turn, TurnReply
 from cosession.model import Entry
 from cosession.rounds import GIVE_UP, READ, TURN, Rounds, goes_without, turn_wait_s
@@ -141,6 +142,7 @@ class Contended(Series):
                 entry = self.get(key, timeout_s=left_s(deadline), **place)
             try:
                 value = changed(entry)
+                encoded(value)  # what is no JSON data is never sent, and would end no turn
             except Exception:
                 if turn and turn.granted:
                     self._give_back(key, place)
