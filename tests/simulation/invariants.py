@@ -68,6 +68,7 @@ def leaks(daemon: Daemon) -> list[str]:
         "followed sessions": len(registry._liveness._tracked),
         "registrations under way": len(registry._opening),
         "sweeps under way": len(registry._sweeping),
+        "turns": len(core.turns),
         "deadlines": len(core.deadlines),
     }
     return [f"{count} {what}" for what, count in counts.items() if count]

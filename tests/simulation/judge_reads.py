@@ -13,6 +13,7 @@ from msgspec import UNSET
 from cosession.messages.past import History as HistoryRequest
 from cosession.messages.past import HistoryReply
 from cosession.messages.store import Get, GetReply, Range, RangeReply
+from cosession.messages.turns import Turn, TurnReply
 from cosession.messages.watches import Watch
 from simulation.history import Call, History
 from simulation.model import Model
@@ -29,6 +30,8 @@ def linear(history: History, model: Model) -> Iterator[str]:
             yield f"{_name(call)} was answered at {call.revision}, shown was {call.floor}, durable {call.ceiling}"
         if isinstance(call.reply, GetReply):
             yield from _get(call, model)
+        elif isinstance(call.reply, TurnReply):
+            yield from _turn(call, model)
         elif isinstance(call.reply, RangeReply):
             yield from _range(call, model)
         elif isinstance(call.reply, HistoryReply):
@@ -46,6 +49,17 @@ def _get(call: Call, model: Model) -> Iterator[str]:
     wanted = standing.public(request.key) if standing else None
     if reply.entry != wanted:
         yield f"{_name(call)} of {request.key} was answered {reply.entry}, at revision {revision} it is {wanted}"
+
+
+def _turn(call: Call, model: Model) -> Iterator[str]:
+    """Who has the turn is shown what stands, who has not nothing."""
+    request, reply = call.request, call.reply
+    assert isinstance(request, Turn)
+    assert isinstance(reply, TurnReply)
+    standing = model.at((request.space, request.project, request.key), reply.revision) if reply.granted else None
+    wanted = standing.public(request.key) if standing else None
+    if reply.entry != wanted:
+        yield f"{_name(call)} of {request.key} was shown {reply.entry}, at revision {reply.revision} it is {wanted}"
 
 
 def _range(call: Call, model: Model) -> Iterator[str]:

@@ -1,14 +1,14 @@
 """Bugs put into the daemon on purpose, one at least for each oracle.
 
-Each is what a plausible mistake in the core would do, made by wrapping one part of it inside the simulation; no file
-of the daemon is touched. Rule: a bug belongs here when each oracle that it names must find it within a few seeds; all
-that are named here are all oracles there are.
+Each is what a plausible mistake in the core would do, made by wrapping one part of it inside the simulation, or the
+engine (`seeded_engines`); no file of the daemon is touched. Rule: a bug belongs here when each oracle that it names
+must find it within a few seeds; all that are named here are all oracles there are.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -20,12 +20,21 @@ from cosession.model import Instance
 from cosessiond.clock import Clock
 from cosessiond.sessions.verdict import ProcessSignal
 from cosessiond.store.commit import Ticket
-from cosessiond.store.engine import Batch, Committed, Conflicted, Delete, Engine, EntryCompare, EntryId, Outcome
+from cosessiond.store.engine import Conflicted, Delete, EntryCompare, EntryId, Outcome
 from cosessiond.store.leases import Deadlines
-from cosessiond.store.memory import MemoryEngine
-from cosessiond.store.record import Attached
 from simulation.daemon import Daemon
-from simulation.disk import EPOCH, Wrap
+from simulation.disk import Wrap
+from simulation.seeded_engines import (
+    Blind,
+    Detaching,
+    EarlyList,
+    EarlySum,
+    Forgetful,
+    Halving,
+    Spending,
+    Volatile,
+    around,
+)
 
 
 @dataclass(frozen=True)
@@ -41,91 +50,6 @@ class Bug:
     in_daemon: Callable[[Daemon], None] = lambda _: None
     in_engine: Wrap = lambda engine: engine
     fixed: dict[str, Any] = field(default_factory=dict)
-
-
-class _Around:
-    """An engine around another."""
-
-    def __init__(self, engine: Any) -> None:
-        self._inside = engine
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inside, name)
-
-
-class _Volatile(_Around):
-    """Acknowledges before the commit: the newest group reaches the disk only with the next one."""
-
-    def __init__(self, engine: Any) -> None:
-        super().__init__(engine)
-        self._window = engine._window
-        self._synced: list[Batch] = []
-        self._unsynced: list[Batch] = []
-
-    def apply(self, batches: Sequence[Batch], records: Sequence[Attached] = ()) -> list[Outcome]:
-        self._synced += self._unsynced
-        self._unsynced = list(batches)
-        found: list[Outcome] = self._inside.apply(batches, records)
-        return found
-
-    def power_cut(self) -> None:
-        self._inside = MemoryEngine(EPOCH, self._window)
-        self._inside.apply(self._synced)
-        self._unsynced = []
-
-
-class _Blind(_Around):
-    """Does not look at the compares of writes."""
-
-    def apply(self, batches: Sequence[Batch], records: Sequence[Attached] = ()) -> list[Outcome]:
-        found: list[Outcome] = self._inside.apply([replace(batch, compares=()) for batch in batches], records)
-        return found
-
-
-class _Forgetful(_Around):
-    """Keeps request ids in memory only."""
-
-    def power_cut(self) -> None:
-        self._inside._requests.clear()
-
-
-class _Halving(_Around):
-    """Leaves the last write of a larger batch out now and then."""
-
-    count = 0
-
-    def apply(self, batches: Sequence[Batch], records: Sequence[Attached] = ()) -> list[Outcome]:
-        found: list[Outcome] = self._inside.apply([self._half(batch) for batch in batches], records)
-        return found
-
-    def _half(self, batch: Batch) -> Batch:
-        if len(batch.then) < 2 or batch.origin.operation != "txn":
-            return batch
-        self.count += 1
-        return batch if self.count % 3 else replace(batch, then=batch.then[:-1])
-
-
-class _Spending(_Around):
-    """Takes a revision for a batch that turned out to have nothing to do."""
-
-    def apply(self, batches: Sequence[Batch], records: Sequence[Attached] = ()) -> list[Outcome]:
-        alone = [(None, record) for index, record in records if index is None]
-        self._inside.apply([], alone)
-        return [self._spend(self._inside.apply([batch])[0]) for batch in batches]
-
-    def _spend(self, outcome: Outcome) -> Outcome:
-        if not isinstance(outcome, Committed) or outcome.changes or outcome.repeated:
-            return outcome
-        self._inside._revision += 1
-        return replace(outcome, revision=self._inside._revision)
-
-
-def _around(kind: Callable[[Any], Any]) -> Wrap:
-    def wrap(engine: Engine) -> Engine:
-        wrapped: Engine = kind(engine)
-        return wrapped
-
-    return wrap
 
 
 def _stale_read(daemon: Daemon) -> None:
@@ -328,6 +252,19 @@ def _kept_watch(daemon: Daemon) -> None:
     daemon.core.watches.close_sink = lambda sink: None  # type: ignore[method-assign]  # noqa: ARG005
 
 
+def _endless_turn(daemon: Daemon) -> None:
+    """Only a write ends a turn: neither its time nor that of those who wait is kept."""
+    turns: Any = daemon.core.turns
+    turns._held_too_long = turns._waited_long_enough = lambda turn: None  # noqa: ARG005
+
+
+def _turn_of_nobody(daemon: Daemon) -> None:
+    """The turn of a connection that is gone stays its own."""
+    daemon.core.turns.left = lambda by: None  # type: ignore[method-assign]  # noqa: ARG005
+    daemon.core.turns._held_too_long = lambda turn: None  # type: ignore[method-assign]  # noqa: ARG005
+
+
+_CROWDED: Final = {"clients": 4, "think_s": 0.01, "duration_s": 1.0, "group_max": 256, "faults": frozenset({"stall"})}
 _CRASHES: Final = frozenset({"crash", "after_apply", "cut"})
 
 BUGS: Final[tuple[Bug, ...]] = (
@@ -335,10 +272,10 @@ BUGS: Final[tuple[Bug, ...]] = (
         "acknowledge before commit",
         frozenset({"durable"}),
         seed=5,
-        in_engine=_around(_Volatile),
+        in_engine=around(Volatile),
         fixed={"faults": _CRASHES, "window_revisions": 100_000},
     ),
-    Bug("blind compare", frozenset({"acknowledged", "unknown"}), seed=1, in_engine=_around(_Blind)),
+    Bug("blind compare", frozenset({"acknowledged", "unknown"}), seed=1, in_engine=around(Blind)),
     Bug("stale read", frozenset({"linear", "acknowledged"}), seed=5, in_daemon=_stale_read),
     Bug(
         "watch gap",
@@ -356,7 +293,7 @@ BUGS: Final[tuple[Bug, ...]] = (
     ),
     Bug("early expiry", frozenset({"leases"}), seed=5, in_daemon=_early_expiry),
     Bug("expiry ends what was renewed", frozenset({"leases"}), seed=6, in_daemon=_expiry_race),
-    Bug("lost request id", frozenset({"once"}), seed=2, in_engine=_around(_Forgetful), fixed={"faults": _CRASHES}),
+    Bug("lost request id", frozenset({"once"}), seed=2, in_engine=around(Forgetful), fixed={"faults": _CRASHES}),
     Bug("ephemeral survivor", frozenset({"ephemerals"}), seed=5, in_daemon=_survivor),
     Bug(
         "trimmed in silence",
@@ -378,14 +315,25 @@ BUGS: Final[tuple[Bug, ...]] = (
         in_daemon=_wall_clock,
         fixed={"faults": frozenset({"wall"})},
     ),
-    Bug("half a batch", frozenset({"acknowledged", "unknown"}), seed=6, in_engine=_around(_Halving)),
+    Bug("half a batch", frozenset({"acknowledged", "unknown"}), seed=6, in_engine=around(Halving)),
     Bug(
         "fooled by a reused pid",
         frozenset({"noticed"}),
         in_daemon=_any_pid,
         fixed={"faults": frozenset({"kill"}), "kernel_tells": False, "clients": 4, "duration_s": 3.5},
     ),
-    Bug("nothing takes a revision", frozenset({"dense"}), seed=5, in_engine=_around(_Spending)),
+    Bug(
+        "an add from before its group", frozenset({"acknowledged"}), seed=1, in_engine=around(EarlySum), fixed=_CROWDED
+    ),
+    Bug(
+        "an append from before its group",
+        frozenset({"acknowledged"}),
+        seed=2,
+        in_engine=around(EarlyList),
+        fixed=_CROWDED,
+    ),
+    Bug("an add ends the lease", frozenset({"acknowledged"}), seed=5, in_engine=around(Detaching), fixed=_CROWDED),
+    Bug("nothing takes a revision", frozenset({"dense"}), seed=5, in_engine=around(Spending)),
     Bug("the loser hears nothing", frozenset({"answered"}), seed=2, in_daemon=_silent_loser),
     Bug("a conflict for the whole group", frozenset({"refused"}), seed=5, in_daemon=_shared_conflict),
     Bug("overtaken in the queue", frozenset({"in order"}), seed=5, in_daemon=_overtaking),
@@ -399,4 +347,8 @@ BUGS: Final[tuple[Bug, ...]] = (
         fixed={"faults": frozenset(), "window_revisions": 6},
     ),
     Bug("watches of nobody", frozenset({"at rest"}), seed=5, in_daemon=_kept_watch),
+    Bug(
+        "a turn without end", frozenset({"answered"}), in_daemon=_endless_turn, fixed=_CROWDED | {"faults": frozenset()}
+    ),
+    Bug("the turn of nobody", frozenset({"at rest"}), in_daemon=_turn_of_nobody),
 )

@@ -33,6 +33,7 @@ from cosession.messages.store import (
     TxnPut,
     TxnWrite,
 )
+from cosession.messages.turns import Turn
 from cosession.messages.watches import Unwatch, Watch
 from cosession.model import GLOBAL
 from simulation.client import Client
@@ -42,6 +43,8 @@ KEYS: Final = ("a/0", "a/1", "a/2", "b/0", "b/1", "c")
 #: Mostly added and appended to: what one of the others writes there is met as the wrong kind.
 COUNTED: Final = "n/0"
 LISTED: Final = "l/0"
+#: Written by those alone who have its turn.
+TURNED: Final = "u/0"
 #: Written as leases only, and seldom: what becomes of a lease shows when nobody else touches it.
 LEASED: Final = tuple(f"t/{number}" for number in range(8))
 PREFIXES: Final = ("", "a/", "b/", "t/", "nothing/")
@@ -158,24 +161,47 @@ def merge(client: Client) -> None:
 
 
 def add(client: Client) -> None:
-    """To a number, or to what is none."""
+    """To a number, which has a lease now and then, or to what is none; several at once, so that they meet."""
     random = client.random
     key = COUNTED if random.random() < 0.8 else _key(client)
-    expect = _expected(client, key) if random.random() < 0.2 else UNSET
-    number = random.choice((1, 1, -3, 0.5))
-    client.write(Add(key=key, number=number, expect_revision=expect, **_marks(client)))
+    if key == COUNTED and random.random() < 0.15:
+        client.write(Put(key=key, value=Raw(_encode(0)), ttl_s=random.choice(TTLS), **_marks(client)))
+    for _ in range(random.randint(1, 3)):
+        expect = _expected(client, key) if random.random() < 0.2 else UNSET
+        number = random.choice((1, 1, -3, 0.5))
+        client.write(Add(key=key, number=number, expect_revision=expect, **_marks(client)))
 
 
 def append(client: Client) -> None:
-    """To a list, which begins anew now and then, or to what is none."""
+    """To a list, which begins anew now and then, or to what is none; several at once, so that they meet."""
     random = client.random
     key = LISTED if random.random() < 0.8 else _key(client)
     if random.random() < 0.1:
         client.write(Delete(key=key, **_marks(client)))
         return
-    values = [len(client.history.calls) + 1] * random.randint(1, 3)
-    expect = _expected(client, key) if random.random() < 0.2 else UNSET
-    client.write(Append(key=key, values=Raw(_encode(values)), expect_revision=expect, **_marks(client)))
+    for _ in range(random.randint(1, 3)):
+        values = [len(client.history.calls) + 1] * random.randint(1, 3)
+        expect = _expected(client, key) if random.random() < 0.2 else UNSET
+        client.write(Append(key=key, values=Raw(_encode(values)), expect_revision=expect, **_marks(client)))
+
+
+def turn(client: Client) -> None:
+    """Wait for the turn of a key; who has it swaps what it was shown, gives the turn back, or hangs."""
+    key = client.random.choice((KEYS[0], TURNED))
+    point = client.random.random()
+
+    def follow(call: Call) -> None:
+        reply: Any = call.reply
+        if reply is None or not reply.granted or point < 0.2:
+            return
+        if point < 0.3:
+            client.call(Turn(key=key, give_back=True))
+            return
+        expect = reply.entry.mod_revision if reply.entry else 0
+        id = f"{client.name}-{len(client.history.calls) + 1}"
+        client.write(Put(key=key, value=Raw(_encode(_value(client))), expect_revision=expect, request_id=id))
+
+    client.call(Turn(key=key, wait_s=client.random.choice((0.0, 0.5, 5.0))), follow)
 
 
 def txn(client: Client) -> None:
@@ -370,6 +396,7 @@ _MIX: Final[dict[Callable[[Client], None], int]] = {
     merge: 6,
     add: 3,
     append: 3,
+    turn: 4,
     txn: 10,
     repeat_done: 4,
     get: 12,
