@@ -75,6 +75,7 @@ LAYERS: Final[dict[str, tuple[str, ...]]] = {
         "store.writes",
         "store.trimming",
         "store.auditing",
+        "store.purging",
         "store.sqlite",
         "store.pacing",
         "store.commit",
@@ -143,6 +144,7 @@ APART: Final[tuple[tuple[str, ...], ...]] = (
     ("cosessiond.store.memory", "cosessiond.store.behind"),
     ("cosessiond.store.memory", "cosessiond.store.trimming"),
     ("cosessiond.store.memory", "cosessiond.store.auditing"),
+    ("cosessiond.store.memory", "cosessiond.store.purging"),
     ("cosession.demo", "cosession.handoff", "cosession.doctor", "cosession.service", "cosession.mcp", "cosession.hook"),
 )
 
@@ -183,6 +185,7 @@ HOMES: Final[dict[str, tuple[str, ...]]] = {
         "cosessiond.store.writes",
         "cosessiond.store.trimming",
         "cosessiond.store.auditing",
+        "cosessiond.store.purging",
         "cosessiond.store.migrations.*",
     ),
 }

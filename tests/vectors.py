@@ -127,6 +127,10 @@ CALLS: Final[dict[str, list[Call]]] = {
     ],
     "the end": [
         ("audit", {"kind": "denial", "limit": 2}),
+        ("revert", {"key": "k", "to_revision": 1, "dry_run": True}),
+        ("revert", {"key": "k", "to_revision": 0}),
+        ("purge", {"key": "never"}),
+        ("revision_at", {"time": 1.5}),
         ("compact", {"revision": 3}),
         ("get", {"key": "k", "at_revision": 2, **_ASK}),
         ("admin.reload", {}),

@@ -37,7 +37,8 @@ class Entry(Struct, frozen=True, kw_only=True):
 
 
 class Change(Struct, frozen=True, kw_only=True):
-    """One committed change of one entry, as a watch delivers it. `value` is None for a deletion or expiry.
+    """One committed change of one entry, as a watch delivers it. `value` is None for a deletion or expiry, and when it
+    was `purged`.
 
     `version` is 0 for a deletion or expiry, and `create_revision` names the life that ended.
     """
@@ -50,10 +51,12 @@ class Change(Struct, frozen=True, kw_only=True):
     mod_revision: int
     session: str = ""
     time: float = 0.0
+    purged: bool = False
 
 
 class Version(Struct, frozen=True, kw_only=True):
-    """One kept version of an entry, newest first in `history`. A deletion is a version (`kind`, value None).
+    """One kept version of an entry, newest first in `history`. A deletion is a version (`kind`, value None); of one
+    that was `purged` the value is gone (None), the rest is kept.
 
     `session`, `instance`, `operation` and `request_id` say where it came from; `instance` is "pid@start time" of the
     process that wrote it, as the kernel told, "" for the daemon itself.
@@ -69,6 +72,7 @@ class Version(Struct, frozen=True, kw_only=True):
     operation: str = ""
     request_id: str = ""
     time: float = 0.0
+    purged: bool = False
 
 
 class Difference(Struct, frozen=True, kw_only=True):

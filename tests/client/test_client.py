@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import datetime as dt
 import inspect
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from msgspec import Raw
 
 import cosession
 from cosession import (
+    Compacted,
     Conflict,
     CosessionError,
     InvalidRequest,
@@ -479,3 +481,28 @@ def test_the_example_of_the_design(daemon, monkeypatch):
         for change in client.watch("plan/"):
             assert change.value == {"step": 2, "owner": "a"}
             break
+
+
+def test_what_stood_is_put_back_and_what_must_go_goes(use):
+    async def body(client):
+        before = await client.put("k/a", 1)
+        await client.put("k/a", 2)
+        await client.put("k/b", 3)
+        planned = await client.revert(prefix="k/", to_revision=before.mod_revision, dry_run=True)
+        assert [(each.kind, each.key) for each in planned.written] == [("put", "k/a"), ("delete", "k/b")]
+        assert (await client.get("k/a")).value == 2
+        assert len((await client.revert("k/a", to_revision=before.mod_revision)).written) == 1
+        assert (await client.get("k/a")).value == 1
+        with pytest.raises(Conflict):
+            await client.revert("k/a", to_revision=before.mod_revision, expect_revision=1)
+        assert await client.revision_at(before.time) == before.mod_revision
+        assert await client.revision_at(dt.datetime.now(dt.UTC)) == client.revision
+        with pytest.raises(Compacted):
+            await client.revision_at(0.0)
+        purged = await client.purge("k/a")
+        assert (purged.purged, purged.backups) == (3, [])
+        assert [each.purged for each in await client.history("k/a")] == [False, True, True, True]
+        with pytest.raises(Compacted):
+            await client.get("k/a", at_revision=before.mod_revision)
+
+    use(body)

@@ -21,7 +21,7 @@ from cosessiond.server.conversation import Conversation
 from cosessiond.server.core import Identity
 from cosessiond.sessions.verdict import DiskSignal, ProcessSignal
 from cosessiond.sessions.watching import OnDeath, Watching
-from cosessiond.store.commit import ReadJob, Ticket, Worker
+from cosessiond.store.commit import Slice, Ticket, Worker
 from cosessiond.store.engine import Engine, StoreBroken, Window
 from cosessiond.store.memory import MemoryEngine
 from cosessiond.store.record import Record
@@ -46,7 +46,7 @@ class Commits:
         """See `CommitPath`."""
         self._take(record)
 
-    def read(self, job: ReadJob) -> None:
+    def run(self, job: Slice) -> None:
         """See `CommitPath`."""
         self._take(job)
 
@@ -55,7 +55,7 @@ class Commits:
         self._stalled = stalled
         self._world.call_soon(self._work, lane="store")
 
-    def _take(self, item: Ticket | Record | ReadJob) -> None:
+    def _take(self, item: Ticket | Record | Slice) -> None:
         self._worker.take(item)
         self._world.call_soon(self._work, lane="store")
 

@@ -131,7 +131,17 @@ def integer_parameters() -> list[Any]:
 
 def required(method: str) -> dict[str, Any]:
     """The least that a method asks for."""
-    stand_ins = {"key": "a", "value": 1, "patch": {}, "number": 1, "values": [1], "watch": 1, "session": "nobody"}
+    stand_ins = {
+        "key": "a",
+        "value": 1,
+        "patch": {},
+        "number": 1,
+        "values": [1],
+        "to_revision": 1,
+        "time": 1.0,
+        "watch": 1,
+        "session": "nobody",
+    }
     return {field.name: stand_ins[field.name] for field in structs.fields(REQUESTS[method]) if field.required}
 
 

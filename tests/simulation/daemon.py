@@ -29,7 +29,7 @@ from cosessiond.sessions.probes import probe_process
 from cosessiond.sessions.verdict import DiskSignal
 from cosessiond.sessions.watching import ProcessWatch
 from cosessiond.store import pacing
-from cosessiond.store.commit import ReadJob, Ticket, Worker
+from cosessiond.store.commit import Slice, Ticket, Worker
 from cosessiond.store.engine import Committed, Engine, StoreBroken
 from cosessiond.store.leases import Deadlines
 from cosessiond.store.record import Record
@@ -236,7 +236,7 @@ class Commits:
 
     def __init__(self, daemon: Daemon, engine: Engine) -> None:
         self.daemon = daemon
-        self._inbox: deque[Ticket | Record | ReadJob] = deque()
+        self._inbox: deque[Ticket | Record | Slice] = deque()
         self._awake = False
         self.worker = Worker(engine, daemon.store, self._deliver)
         self.put_off = 0  # steps in a row without the upkeep that was overdue
@@ -253,7 +253,7 @@ class Commits:
         self._inbox.append(record)
         self.wake()
 
-    def read(self, job: ReadJob) -> None:
+    def run(self, job: Slice) -> None:
         """See `CommitPath`."""
         self._inbox.append(job)
         self.wake()

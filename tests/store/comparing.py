@@ -21,6 +21,7 @@ from cosessiond.store.engine import (
     EntryId,
     Outcome,
     Refused,
+    ValuePurged,
     Write,
 )
 from store.engines import UNBOUNDED
@@ -131,13 +132,13 @@ def answers(engine: Engine, ids: Sequence[EntryId]) -> Answers:
 
 def _at(engine: Engine, ids: Sequence[EntryId], revision: int) -> Iterator[tuple[str, object]]:
     for id in ids:
-        yield f"{id}", engine.entry_at(id, revision)
+        yield f"{id}", told(lambda id=id: engine.entry_at(id, revision))
     firsts = {id[:2]: id for id in ids}
     for place, id in firsts.items():
-        yield f"range {place}", list(_pages(engine, id, "", 99, revision))
-        yield f"range {place} by 1", list(_pages(engine, id, "", 1, revision))
+        yield f"range {place}", told(lambda id=id: list(_pages(engine, id, "", 99, revision)))
+        yield f"range {place} by 1", told(lambda id=id: list(_pages(engine, id, "", 1, revision)))
     for id in ids:
-        yield f"range {id}", list(_pages(engine, id, id[2][:-1], 2, revision))
+        yield f"range {id}", told(lambda id=id: list(_pages(engine, id, id[2][:-1], 2, revision)))
     yield "changes", engine.changes(revision - 1, 99, UNBOUNDED)
     yield "changes by 2", engine.changes(revision - 1, 2, UNBOUNDED)
     yield "changes of 300 bytes", engine.changes(revision - 1, 99, 300)
@@ -152,6 +153,14 @@ def _pages(engine: Engine, id: EntryId, prefix: str, limit: int, revision: int) 
         if not page.more:
             return
         after = page.reached
+
+
+def told(ask: Callable[[], object]) -> object:
+    """The answer, or that it was purged."""
+    try:
+        return ask()
+    except ValuePurged as error:
+        return ("purged", error.args)
 
 
 def _raised(call: Callable[[], object]) -> object:

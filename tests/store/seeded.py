@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from msgspec.structs import replace
+
 from cosessiond.store import hash
 from cosessiond.store.engine import (
     Add,
@@ -19,6 +21,7 @@ from cosessiond.store.engine import (
     Entry,
     EntryId,
     Page,
+    Purged,
     Put,
     VersionRow,
     Window,
@@ -78,6 +81,15 @@ class AppendsInPlace(MemoryEngine):
         if isinstance(write, Append):
             return super()._write(Put(write.id, write.values))
         return super()._write(write)
+
+
+class PurgesOneTooFew(MemoryEngine):
+    """Leaves the newest of what it should take out."""
+
+    def purge(self, id: EntryId, *, before: int, after: int, rows_max: int) -> Purged | None:
+        """The purge up to one revision too early."""
+        done = super().purge(id, before=before - 1, after=after, rows_max=rows_max)
+        return done and replace(done, reached=done.reached if done.more else before - 1)
 
 
 class ForgottenRequest(MemoryEngine):
@@ -168,6 +180,10 @@ FAULTS: dict[str, type[MemoryEngine]] = {
 }
 
 
+#: Those that batches alone do not show.
+UNSEEN_BY_BATCHES: dict[str, type[MemoryEngine]] = {fault.__name__: fault for fault in (PurgesOneTooFew,)}
+
+
 def with_fault(name: str, epoch: str, window: Window) -> Engine:
     """A store with the fault of this name."""
-    return FAULTS[name](epoch, window)
+    return (FAULTS | UNSEEN_BY_BATCHES)[name](epoch, window)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ from cosessiond.store.behind import Behind, Step
 from cosessiond.store.engine import Batch, Engine, Entry, EntryId, StoreBroken, Window
 from cosessiond.store.memory import MemoryEngine
 from store import generated
-from store.comparing import answers, apply_both, ids_of, unequal
+from store.comparing import answers, apply_both, ids_of, told, unequal
 from store.engines import EPOCH, UNBOUNDED, Place, trim_all
 from store.seeded import with_fault
 
@@ -103,19 +104,29 @@ class EngineMachine(RuleBasedStateMachine):
     def read_at(self, id: EntryId, back: int, limit: int, after: EntryId) -> None:
         position = self.oracle.position()
         revision = max(position.compact_revision, position.revision - back)
-        assert self.engine.entry_at(id, revision) == self.oracle.entry_at(id, revision)
+        both = (self.engine, self.oracle)
+        mine, theirs = (told(lambda each=each: each.entry_at(id, revision)) for each in both)
+        assert mine == theirs
         space, project, prefix = id
         for start in ("", after[2]):
-            mine, theirs = (
-                each.range_at(space, project, prefix=prefix[:1], after=start, limit=limit, revision=revision)
-                for each in (self.engine, self.oracle)
-            )
+            asked = {"prefix": prefix[:1], "after": start, "limit": limit, "revision": revision}
+            mine, theirs = (told(partial(each.range_at, space, project, **asked)) for each in both)
             assert mine == theirs
 
     @rule(id=generated.ids, limit=st.integers(min_value=1, max_value=4), back=_REVISIONS_BACK)
     def history(self, id: EntryId, limit: int, back: int) -> None:
         before = max(0, self.oracle.position().revision - back)
         assert self.engine.history(id, limit, before) == self.oracle.history(id, limit, before)
+
+    @rule(id=generated.ids, back=_REVISIONS_BACK, rows_max=st.integers(min_value=1, max_value=3), twice=st.booleans())
+    def purge(self, id: EntryId, back: int, rows_max: int, twice: bool) -> None:
+        """A slice of it, or two; what it leaves undone shows as well."""
+        before = max(0, self.oracle.position().revision + 1 - back)
+        after = 0
+        for _ in range(2 if twice else 1):
+            done = self.engine.purge(id, before=before, after=after, rows_max=rows_max)
+            assert done == self.oracle.purge(id, before=before, after=after, rows_max=rows_max)
+            after = done.reached if done is not None else 0
 
     @rule(rows_max=st.integers(min_value=1, max_value=4), bytes_max=st.sampled_from([1, 300, 2_000, UNBOUNDED]))
     def catch_up(self, rows_max: int, bytes_max: int) -> None:
@@ -205,7 +216,15 @@ def test_the_machine_finds_a_fault_in_what_is_written_behind(name: str, monkeypa
 # One of each kind; the rest are tried on the driver that the machine shares with the replay.
 @pytest.mark.parametrize(
     "name",
-    ["BlindCompare", "StaleRead", "ForgottenRequest", "TrimsOneBatchTooMany", "HistoryOffByOne", "ChainSkip"],
+    [
+        "BlindCompare",
+        "StaleRead",
+        "ForgottenRequest",
+        "TrimsOneBatchTooMany",
+        "HistoryOffByOne",
+        "ChainSkip",
+        "PurgesOneTooFew",
+    ],
 )
 def test_the_machine_finds_a_seeded_fault(name: str) -> None:
     class Faulty(EngineMachine):

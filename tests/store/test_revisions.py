@@ -8,7 +8,7 @@ from cosession.errors import Overloaded
 from cosession.messages.limits import COMMIT_QUEUE_BYTES_MAX, LIMITS
 from cosessiond.clock import SystemClock
 from cosessiond.metrics import Metrics
-from cosessiond.store.commit import ReadJob, Ticket
+from cosessiond.store.commit import Slice, Ticket
 from cosessiond.store.engine import Batch
 from cosessiond.store.memory import MemoryEngine
 from cosessiond.store.revisions import Store
@@ -26,7 +26,7 @@ class Queue:
     def submit(self, ticket: Ticket) -> None:
         self.tickets.append(ticket)
 
-    def read(self, job: ReadJob) -> None:
+    def run(self, job: Slice) -> None:
         raise AssertionError(job)
 
 

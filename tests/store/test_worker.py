@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cosessiond.store import commit, pacing
-from cosessiond.store.commit import ReadJob, Ticket, Worker
+from cosessiond.store.commit import Slice, Ticket, Worker
 from cosessiond.store.engine import Window
 from cosessiond.store.pacing import MOVE_DUE_BYTES, OVERDUE_TIMES
 from cosessiond.store.sqlite import SqliteEngine
@@ -54,7 +54,7 @@ class Rig:
         def count(_: object) -> None:
             self.read += 1
 
-        self.worker.take(ReadJob(lambda engine: engine.position(), count))
+        self.worker.take(Slice(lambda engine: engine.position(), count))
 
     def rest(self) -> int:
         """Steps until there is nothing to do, at most 1,000."""

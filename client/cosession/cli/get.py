@@ -21,8 +21,12 @@ if TYPE_CHECKING:
 def run(given: Given) -> int:
     """Print the value; exit 1 when there is none."""
     key = given.words[0]
-    params = {"key": key, "project": project_of_command(given), "at_revision": given.integer("--at", 0)}
     line = Line(given)
+    params = {"key": key, "project": project_of_command(given), "at_revision": 0}
+    if given.flag("--at"):
+        from cosession.cli.moment import revision_of  # how times are written, for those who give one
+
+        params["at_revision"] = revision_of(given, "--at", line)
     reply = line.ask("get", params)
     entry = reply["entry"]
     if entry is None:
@@ -61,11 +65,14 @@ GET = Verb(
     run,
     summary="Print the value of one entry: a string bare, anything else as JSON. Exit code 1 when there is none.",
     text="To a file or a pipe a string goes as it is, with a newline added if it has none; on a terminal, control\n"
-    "characters in it are shown as escapes. --json prints the whole entry with its versions and revisions.",
-    options=(Option("--at", "REV", "as it was at this revision (within the log window)"),),
+    "characters in it are shown as escapes. --json prints the whole entry with its versions and revisions.\n"
+    "--at takes a revision or a time, within the log window: '2h ago' (s, min, h, d), '14:00', 'yesterday 14:00',\n"
+    "'2026-11-24', '2026-11-24 14:00'; times are local.",
+    options=(Option("--at", "REV", "as it was at this revision or time"),),
     examples=(
         ("cosession get plan/next", "print a value"),
         ("cosession get plan/next --at 41", "print it as it was at revision 41"),
+        ("cosession get plan/next --at '2h ago'", "print it as it was then"),
         ("cosession get plan/next --json", "print the entry with version, revisions, session and time"),
     ),
     words=(1, 1),

@@ -50,7 +50,7 @@ def run(given: Given) -> int:
             render.ago(each["time"], now),
             each["session"] or "-",
             each["operation"] or "-",
-            render.brief(each["value"]) if each["version"] else "-",
+            _shown(each),
         )
         for each in versions
     ]
@@ -74,6 +74,12 @@ def versions_kept(
             before = versions[-1]["mod_revision"]
             bar.reach(len(versions))
             line.again()
+
+
+def _shown(version: dict[str, Any]) -> str:
+    if version["purged"]:
+        return "(purged)"
+    return render.brief(version["value"]) if version["version"] else "-"
 
 
 HISTORY = Verb(

@@ -27,6 +27,10 @@ def run(given: Given) -> int:
     as_json, long = given.flag("--json"), given.flag("--long")
     line = Line(given)
     params = {"prefix": prefix, "project": project, "keys_only": not (as_json or long)}
+    if given.flag("--at"):
+        from cosession.cli.moment import revision_of  # how times are written, for those who give one
+
+        params["at_revision"] = revision_of(given, "--at", line)
     entries, last = _listed(given, line, params, limit)
     more, revision = last["more"], last["revision"]
     if as_json:
@@ -90,10 +94,12 @@ LS = Verb(
     options=(
         Option("--long", "", "with version, revision, time, size, session and value"),
         Option("--limit", "N", "at most N entries"),
+        Option("--at", "REV", "as it was at this revision or time, see `get --at`"),
     ),
     examples=(
         ("cosession ls", "every key of this project"),
         ("cosession ls plan/ --long", "what is under plan/, with values"),
+        ("cosession ls plan/ --at '2h ago'", "what was under plan/ two hours ago"),
         ("cosession ls --json | python3 -m json.tool", "everything, for a program"),
     ),
     words=(0, 1),

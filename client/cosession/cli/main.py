@@ -45,6 +45,8 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "update": ("cosession.cli.update:UPDATE", "read, change with a command, write back; nothing is lost"),
         "delete": ("cosession.cli.write:DELETE", "delete one entry; its history stays"),
         "ls": ("cosession.cli.ls:LS", "list entries"),
+        "revert": ("cosession.cli.revert:REVERT", "put back what stood at an earlier revision"),
+        "purge": ("cosession.cli.revert:PURGE", "take the values of an entry out for good"),
         "history": ("cosession.cli.history:HISTORY", "the last versions of an entry"),
         "diff": ("cosession.cli.diff:DIFF", "what changed between two versions, or two entries"),
         "blame": ("cosession.cli.blame:BLAME", "who wrote each part of an entry"),

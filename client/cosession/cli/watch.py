@@ -120,12 +120,14 @@ class _Changes:
         key = render.escape(item["key"])
         self._key_width = min(max(self._key_width, render.cells(key)), KEY_WIDTH_MAX)
         left += [render.pad(key, self._key_width), f"{version:<5}", render.pad(self._label(item["session"]), 10)]
-        value = render.brief(item["value"]) if item["kind"] == "put" else ""
+        value = "(purged)" if item.get("purged") else render.brief(item["value"]) if item["kind"] == "put" else ""
         return f"{'  '.join(left)}  {value}".rstrip()
 
     def _filled(self, left: str, item: dict[str, Any], room: int) -> str:
         """On a terminal: what changed, in the room that is left."""
-        if item["kind"] == "put":
+        if item.get("purged"):
+            value = "(purged)"
+        elif item["kind"] == "put":
             value = self._remembered.shown(item["key"], item["value"])
         else:
             value = ""

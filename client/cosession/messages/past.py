@@ -1,4 +1,4 @@
-"""The verbs about what was: history, compact.
+"""The verbs about what was: history, compact, revision_at, revert, purge.
 
 Rule: names and meaning are those of `client/PROTOCOL.md`.
 """
@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from msgspec import UNSET, UnsetType
+
 from cosession.messages.base import Reply, Request
-from cosession.model import GLOBAL, Version
+from cosession.model import GLOBAL, Version, Written
 
 
 class HistoryReply(Reply, frozen=True, kw_only=True):
@@ -45,3 +47,79 @@ class Compact(Request[CompactReply], frozen=True, kw_only=True):
 
     method: ClassVar[str] = "compact"
     revision: int
+
+
+class RevisionAtReply(Reply, frozen=True, kw_only=True):
+    """`at_revision` is what to read at, `time` when it was written."""
+
+    at_revision: int
+    time: float
+
+
+class RevisionAt(Request[RevisionAtReply], frozen=True, kw_only=True):
+    """The newest revision written at `time` (seconds since the epoch) or before it, by the daemon's wall clock.
+
+    Where that clock was set back, several may fit: it is one that was written by then, and the next one after it was
+    not. Errors: compacted.
+    """
+
+    method: ClassVar[str] = "revision_at"
+    time: float
+
+
+class RevertReply(Reply, frozen=True, kw_only=True):
+    """`written` is what it did, or would do in a dry run (then without versions, revisions and times); `unchanged`
+    entries were as they had been.
+    """
+
+    to_revision: int
+    written: list[Written] = []
+    unchanged: int = 0
+    repeated: bool = False
+
+
+class Revert(Request[RevertReply], frozen=True, kw_only=True):
+    """Put back what stood at `to_revision`: one entry, or all under a prefix, as one batch; what was absent is deleted.
+
+    A reverted entry keeps the lease it has now. Nobody's later write is lost unseen: what the daemon decided on still
+    stands when the batch is written, else it decides again. Errors as for `put`, and compacted, future_revision.
+    """
+
+    method: ClassVar[str] = "revert"
+    to_revision: int
+    key: str = ""
+    prefix: str | UnsetType = UNSET
+    expect_revision: int | UnsetType = UNSET
+    dry_run: bool = False
+    session: str = ""
+    request_id: str = ""
+    project: str = GLOBAL
+    space: str = "context"
+
+
+class PurgeReply(Reply, frozen=True, kw_only=True):
+    """`written` is the deletion (None: the entry was absent, or stays), `purged` how many versions lost their value
+    now, `backups` those that still hold one of them.
+    """
+
+    written: Written | None = None
+    purged: int = 0
+    backups: list[str] = []
+    repeated: bool = False
+
+
+class Purge(Request[PurgeReply], frozen=True, kw_only=True):
+    """Take the values of an entry out of the store, its history, log and files: the entry is deleted, then every
+    version of it loses its value and keeps the rest. With `before_revision` only versions below it, and the entry stays
+    when it is newer.
+
+    It may be repeated, also after a crash. Errors as for `delete`, and future_revision.
+    """
+
+    method: ClassVar[str] = "purge"
+    key: str
+    before_revision: int = 0
+    session: str = ""
+    request_id: str = ""
+    project: str = GLOBAL
+    space: str = "context"

@@ -21,11 +21,11 @@ from cosession.messages.store import Range
 from cosession.model import Attribution, AuditRecord, Difference, Entry, Version
 
 from .io import now
-from .verbs import Verbs
+from .past import Past
 
 
-class Series(Verbs):
-    """`Verbs`, and those that are made of several of them."""
+class Series(Past):
+    """`Verbs` and `Past`, and those that are made of several of them."""
 
     def range(
         self,

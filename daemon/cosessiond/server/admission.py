@@ -14,7 +14,8 @@ from typing import Final
 from msgspec import msgpack, structs
 
 from cosession import values
-from cosession.errors import InvalidRequest, NotAllowed, Overloaded, TooLarge
+from cosession.errors import CosessionError, InvalidRequest, NotAllowed, Overloaded, TooLarge
+from cosession.messages import past
 from cosession.messages import store as messages
 from cosession.messages.limits import (
     BATCH_BYTES_MAX,
@@ -47,7 +48,16 @@ from cosessiond.store.engine import (
 )
 from cosessiond.store.quota import ADDED_BYTES
 
-WriteRequest = messages.Put | messages.Delete | messages.Merge | messages.Add | messages.Append | messages.Txn
+WriteRequest = (
+    messages.Put
+    | messages.Delete
+    | messages.Merge
+    | messages.Add
+    | messages.Append
+    | messages.Txn
+    | past.Revert
+    | past.Purge
+)
 
 _encode = msgpack.Encoder().encode
 #: What a patch that keeps something of its entry begins with: a map, in MessagePack.
@@ -80,6 +90,18 @@ def revision(number: int, name: str) -> int:
     """A revision as a peer may name it: 0 to 2**63 - 1. Raises InvalidRequest."""
     if not 0 <= number <= REVISION_MAX:
         raise InvalidRequest(f"cannot use {name} {str(number)[:24]}: revisions are 0 to {REVISION_MAX}")
+    return number
+
+
+def past_revision(core: Core, number: int, name: str) -> int:
+    """A revision to read at. Raises future_revision; what is below the window is found out by the engine."""
+    revision(number, name)
+    if number > core.store.revision:
+        raise CosessionError(
+            f"cannot read at revision {number}: the store is at {core.store.revision}; ask for that or less",
+            code="future_revision",
+            data={"revision": core.store.revision},
+        )
     return number
 
 

@@ -15,7 +15,7 @@ from cosessiond.clock import Clock, Entropy, Timers
 from cosessiond.metrics import Metrics
 from cosessiond.process.configuration import Configuration
 from cosessiond.server.core import Core, Identity
-from cosessiond.server.handlers import admin, audit, reads, retention, sessions, turns, watch, writes
+from cosessiond.server.handlers import admin, audit, purge, reads, retention, revert, sessions, turns, watch, writes
 from cosessiond.server.table import Operation, table_of
 from cosessiond.sessions.ports import Processes
 from cosessiond.sessions.registry import Registry
@@ -27,7 +27,18 @@ from cosessiond.store.revisions import Store
 from cosessiond.store.watch import WatchHub
 
 TABLE: Final[dict[str, Operation]] = table_of(
-    (*admin.ROWS, *reads.ROWS, *writes.ROWS, *turns.ROWS, *watch.ROWS, *retention.ROWS, *sessions.ROWS, *audit.ROWS)
+    (
+        *admin.ROWS,
+        *reads.ROWS,
+        *writes.ROWS,
+        *revert.ROWS,
+        *purge.ROWS,
+        *turns.ROWS,
+        *watch.ROWS,
+        *retention.ROWS,
+        *sessions.ROWS,
+        *audit.ROWS,
+    )
 )
 
 

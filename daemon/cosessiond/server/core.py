@@ -103,6 +103,7 @@ class Core:
         self.on_bug = on_bug
         self.read_only = ""
         self.draining = False
+        self.purges = 0  # under way
         self.conversations: dict[Connected, None] = {}  # a set whose order is that of arrival
         self._dirty: list[Connected] = []
 

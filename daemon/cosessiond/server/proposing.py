@@ -142,8 +142,23 @@ def _unless_committed(
     """Refuse a write, unless it is the repeat of one that was committed when sessions, limits or the configuration
     still let it.
 
-    A refusal says "certainly no effect" (P2), and only the engine knows the request ids: it is asked with a batch
-    whose compare cannot hold. Where the queue is too full to ask, that is the answer, and says nothing of the first.
+    A refusal says "certainly no effect" (P2). Where the queue is too full to ask, that is the answer, and says nothing
+    of the first.
+    """
+    ask_for_repeat(core, call, request, answer, otherwise=lambda: call.fail(refusal))
+
+
+def ask_for_repeat(
+    core: Core,
+    call: Call,
+    request: admission.WriteRequest,
+    answer: Callable[[Committed], Reply],
+    *,
+    otherwise: Callable[[], None],
+) -> None:
+    """Answer a write that was committed under its request id, else do something else about it.
+
+    Only the engine knows the request ids: it is asked with a batch whose compare cannot hold. Raises CosessionError.
     """
 
     def settle(outcome: Outcome) -> None:
@@ -152,7 +167,7 @@ def _unless_committed(
         elif isinstance(outcome, Refused):
             call.fail(CosessionError(outcome.message, code=outcome.code))
         else:
-            call.fail(refusal)
+            otherwise()
 
     never = EntryCompare((request.space, request.project, ""), "version", -1)
     core.store.submit(core.store.batch(admission.anonymous_origin(core, request), [never], []), settle)

@@ -27,7 +27,7 @@ from cosession.messages.limits import (
     COMMIT_GROUP_WRITES_MAX,
 )
 from cosessiond.store import pacing
-from cosessiond.store.engine import Batch, BelowWindow, Engine, Outcome, Position, StoreBroken, Surplus
+from cosessiond.store.engine import Batch, BelowWindow, Engine, Outcome, Position, StoreBroken, Surplus, ValuePurged
 from cosessiond.store.pacing import Load
 from cosessiond.store.record import Attached, AuditSpan, Record
 
@@ -48,15 +48,17 @@ class Ticket(Struct, frozen=True, gc=False):
         return max(len(self.batch.then), len(self.batch.otherwise))
 
 
-class ReadJob(Struct, frozen=True, gc=False):
-    """A paged read: `read` runs on the thread, `done` on the loop with its result or the exception."""
+class Slice(Struct, frozen=True, gc=False):
+    """A bounded piece of other work (a page of a read, a part of a purge): `run` runs on the thread, `done` on the loop
+    with its result or the exception.
+    """
 
-    read: Callable[[Engine], Any]
+    run: Callable[[Engine], Any]
     done: Callable[[Any], None]
 
 
-class ReadFailed(Struct, frozen=True):
-    """A read met a bug of ours."""
+class SliceFailed(Struct, frozen=True):
+    """A slice met a bug of ours."""
 
     error: Exception
 
@@ -84,7 +86,7 @@ class Subscriber(Protocol):
 
 
 class CommitPath(Protocol):
-    """Where batches and reads go in; the thread here, an inline one in the simulation."""
+    """Where batches and slices go in; the thread here, an inline one in the simulation."""
 
     def submit(self, ticket: Ticket) -> None:
         """Queue a batch, behind all earlier ones."""
@@ -94,8 +96,8 @@ class CommitPath(Protocol):
         """Queue an audit record that goes alone."""
         ...
 
-    def read(self, job: ReadJob) -> None:
-        """Queue a read; it sees every batch submitted and committed before it runs."""
+    def run(self, job: Slice) -> None:
+        """Queue a slice; it sees every batch submitted and committed before it runs."""
         ...
 
 
@@ -108,7 +110,7 @@ class Worker:
         self._deliver = deliver
         self._tickets: deque[Ticket] = deque()
         self._notes: deque[Record] = deque()
-        self._reads: deque[ReadJob] = deque()
+        self._slices: deque[Slice] = deque()
         self._span = engine.audit_span()
         self._cutting = True  # there may be more in the audit than is to be kept
         # What holds up no commit: what could not be done for want of room, and what was to be trimmed at the start.
@@ -119,14 +121,14 @@ class Worker:
         self._tended = False
         self.failed = False
 
-    def take(self, item: Ticket | Record | ReadJob) -> None:
+    def take(self, item: Ticket | Record | Slice) -> None:
         """Accept one piece of work."""
         if isinstance(item, Ticket):
             self._tickets.append(item)
         elif isinstance(item, Record):
             self._notes.append(item)
         else:
-            self._reads.append(item)
+            self._slices.append(item)
 
     @property
     def waiting(self) -> int:
@@ -141,7 +143,7 @@ class Worker:
     @property
     def has_requests(self) -> bool:
         """Whether somebody waits for an answer; upkeep alone keeps nobody from ending."""
-        return not self.failed and bool(self._tickets or self._notes or self._reads)
+        return not self.failed and bool(self._tickets or self._notes or self._slices)
 
     def load(self) -> Load:
         """How far upkeep is behind."""
@@ -185,12 +187,12 @@ class Worker:
     def _slice(self, load: Load) -> int:
         """A read or some upkeep, in turns; what it counts as, 0 when there is nothing to do."""
         task = pacing.task(load, waiting=bool(self._tickets))
-        if task is not None and not (self._reads and self._tended):
+        if task is not None and not (self._slices and self._tended):
             self._tend(task)
             self._tended = True
             return pacing.MOVE_SLICES if task == "move" else 1
-        if self._reads:
-            self._read(self._reads.popleft())
+        if self._slices:
+            self._take_slice(self._slices.popleft())
             self._tended = False
             return 1
         return 0
@@ -220,15 +222,15 @@ class Worker:
         if settled or self._span != before:
             self._deliver(self._subscriber.audited, self._span, settled, dropped)
 
-    def _read(self, job: ReadJob) -> None:
+    def _take_slice(self, job: Slice) -> None:
         try:
-            result: Any = job.read(self._engine)
-        except BelowWindow as error:
+            result: Any = job.run(self._engine)
+        except (BelowWindow, ValuePurged) as error:
             result = error
         except StoreBroken:
             raise
-        except Exception as error:  # noqa: BLE001  # a bug in one read is that reader's error, nothing is in doubt
-            result = ReadFailed(error)
+        except Exception as error:  # noqa: BLE001  # a bug in one slice is its asker's error, nothing is in doubt
+            result = SliceFailed(error)
         self._deliver(job.done, result)
 
     def _cut(self) -> None:
@@ -260,7 +262,7 @@ class CommitThread:
     def __init__(self, engine: Engine, subscriber: Subscriber, deliver: Callable[..., object]) -> None:
         self._subscriber = subscriber
         self._deliver = deliver
-        self._queue: SimpleQueue[Ticket | Record | ReadJob | None] = SimpleQueue()
+        self._queue: SimpleQueue[Ticket | Record | Slice | None] = SimpleQueue()
         self._worker = Worker(engine, subscriber, deliver)
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
 
@@ -276,7 +278,7 @@ class CommitThread:
         """See `CommitPath`."""
         self._queue.put(record)
 
-    def read(self, job: ReadJob) -> None:
+    def run(self, job: Slice) -> None:
         """See `CommitPath`."""
         self._queue.put(job)
 
@@ -304,7 +306,7 @@ class CommitThread:
             elif ending:
                 return
 
-    def _take(self, item: Ticket | Record | ReadJob | None) -> bool:
+    def _take(self, item: Ticket | Record | Slice | None) -> bool:
         """Pass one item on; True when it is the end."""
         if item is not None:
             self._worker.take(item)

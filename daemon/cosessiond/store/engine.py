@@ -196,7 +196,9 @@ Outcome = Committed | Conflicted | Refused
 
 
 class VersionRow(Struct, frozen=True, array_like=True, gc=False):
-    """One kept version of an entry; a deletion is one (`kind`, empty value, version 0)."""
+    """One kept version of an entry; a deletion is one (`kind`, empty value, version 0). `value` may be the trace of a
+    purged one, see `Engine.purge`.
+    """
 
     id: EntryId
     kind: ChangeKind
@@ -258,6 +260,18 @@ class BelowWindow(Exception):
     """The revision asked for is below `compact_revision`; carries that as its argument."""
 
 
+class ValuePurged(Exception):
+    """What was asked for was purged; carries the id and the revision of that version as its arguments."""
+
+
+class Purged(Struct, frozen=True, gc=False):
+    """One slice of a purge: `values` were taken out, everything up to revision `reached` is done; `more` is left."""
+
+    reached: int
+    values: int
+    more: bool
+
+
 class StoreBroken(Exception):
     """An I/O error or damage while committing or reading: the outcome of the group is unknown. Stop at once."""
 
@@ -293,17 +307,18 @@ class Engine(Protocol):
     def changes(self, after: int, rows_max: int, bytes_max: int) -> list[Committed]:
         """The batches with revision > `after` in order, at least one if there is any, then up to the two bounds.
 
-        `succeeded` is as it was; `changes` carry their values. Raises BelowWindow when `after` + 1 <
-        `compact_revision`.
+        `succeeded` is as it was; `changes` carry their values, or the traces of purged ones. Raises BelowWindow when
+        `after` + 1 < `compact_revision`.
         """
         ...
 
     def entry_at(self, id: EntryId, revision: int) -> Entry | None:
-        """The entry as it was at `revision`. Raises BelowWindow when that is below `compact_revision`."""
+        """The entry as it was at `revision`. Raises BelowWindow when that is below `compact_revision`, ValuePurged."""
         ...
 
     def range_at(self, space: str, project: str, *, prefix: str, after: str, limit: int, revision: int) -> Page:
-        """Entries under `prefix` with key > `after` as they were at `revision`. Raises BelowWindow.
+        """Entries under `prefix` with key > `after` as they were at `revision`. Raises BelowWindow, and
+        ValuePurged when one of those to be shown is purged.
 
         At most `limit`, and fewer, even none, once PAST_BYTES of values were found or PAST_KEYS keys looked at, of
         those that did not exist then as well: `Page.reached` is where to go on.
@@ -325,6 +340,23 @@ class Engine(Protocol):
 
     def compact(self, revision: int) -> None:
         """The batches below `revision` are surplus from now on, for as long as this engine is open."""
+        ...
+
+    def purge(self, id: EntryId, *, before: int, after: int, rows_max: int) -> Purged | None:
+        """Take the values of at most about `rows_max` versions of `id` out of history and log: those with `after` <
+        mod_revision < `before`. None when the disk is full, and nothing was changed.
+
+        In the place of each stays its trace (`hash.trace_of`), so that the chain holds as it is. The live entry keeps
+        its value whatever `before` says. Doing it again does nothing. Until `erase`, bytes may be left where the store
+        is kept. Raises StoreBroken.
+        """
+        ...
+
+    def erase(self) -> bool:
+        """Leave no byte of what was purged, replaced or deleted where the store is kept; False when the disk is full.
+
+        Costs a copy of the whole store. Raises StoreBroken.
+        """
         ...
 
     def trim(self, rows_max: int) -> int:

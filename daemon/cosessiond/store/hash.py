@@ -17,6 +17,7 @@ from cosessiond.store.engine import Applied, EntryId, Origin
 _encode = msgpack.Encoder().encode
 _STATE_MODULUS: Final = 1 << 128
 ROW_HASH_BYTES: Final = 16
+_TRACE: Final = b"\xc1"  # "never used": https://github.com/msgpack/msgpack/blob/master/spec.md#overview
 ZERO_STATE: Final = bytes(16)
 ZERO_CHAIN: Final = bytes(32)
 
@@ -44,8 +45,18 @@ def record_hash(*fields: object) -> bytes:
 
 
 def value_hash(value: bytes) -> bytes:
-    """16 bytes over the canonical value; what a purge leaves behind."""
-    return blake2b(value, digest_size=16).digest()
+    """16 bytes over the canonical value; of the trace of a purged one those that it keeps."""
+    return value[1:] if is_trace(value) else blake2b(value, digest_size=16).digest()
+
+
+def trace_of(value: bytes) -> bytes:
+    """What a purge leaves in the place of a value: its hash behind a byte that MessagePack never begins with."""
+    return value if is_trace(value) else _TRACE + value_hash(value)
+
+
+def is_trace(value: bytes) -> bool:
+    """Whether this is what a purge left of a value."""
+    return value.startswith(_TRACE)
 
 
 def chain_hash(previous: bytes, revision: int, time_ms: int, origin: Origin, changes: Sequence[Applied]) -> bytes:

@@ -39,9 +39,11 @@ from cosessiond.store.engine import (
     Outcome,
     Page,
     Position,
+    Purged,
     Put,
     Refused,
     Surplus,
+    ValuePurged,
     VersionRow,
     Window,
     Write,
@@ -157,7 +159,7 @@ class MemoryEngine:
         changes = []
         for change in kept.changes:
             there = any(each.batch.revision == kept.revision for each in self._versions[change.id])
-            shown = there and (change.id, kept.revision) not in gone
+            shown = there and (change.id, kept.revision) not in gone and not hash.is_trace(change.value)
             changes.append(change if shown else replace(change, value=b""))
         return replace(kept, changes=tuple(changes), repeated=True)
 
@@ -247,13 +249,14 @@ class MemoryEngine:
     def entry_at(self, id: EntryId, revision: int) -> Entry | None:
         """See `Engine.entry_at`. A revision that is not there yet reads as the present."""
         self._check_window(revision)
-        return self._entry(id, revision)
+        entry = self._entry(id, revision)
+        return None if entry is None else _whole(entry)
 
     def range_at(self, space: str, project: str, *, prefix: str, after: str, limit: int, revision: int) -> Page:
         """See `Engine.range_at`. A page of this engine is bounded by `limit` alone."""
         self._check_window(revision)
         found = [each for each in self._range(space, project, prefix, revision) if each.id[2] > after]
-        page, more = tuple(found[:limit]), len(found) > limit
+        page, more = tuple(map(_whole, found[:limit])), len(found) > limit
         return Page(page, more, (page[-1].id[2] if page else after) if more else "")
 
     def _range(self, space: str, project: str, prefix: str, revision: int) -> Iterator[Entry]:
@@ -290,6 +293,40 @@ class MemoryEngine:
     def compact(self, revision: int) -> None:
         """See `Engine.compact`."""
         self._floor = max(self._floor, revision)
+
+    def purge(self, id: EntryId, *, before: int, after: int, rows_max: int) -> Purged | None:
+        """See `Engine.purge`. Versions without a value count as done and not as rows."""
+        standing = next((each.mod_revision for each in self.entries() if each.id == id), before)
+        found = [
+            version.batch.revision
+            for version in self._versions.get(id, [])
+            if after < version.batch.revision < min(before, standing)
+            and version.change.kind == "put"
+            and not hash.is_trace(version.change.value)
+        ]
+        for revision in found[:rows_max]:
+            self._take_out(id, revision)
+        more = len(found) > rows_max
+        return Purged(found[rows_max - 1] if more else before - 1, len(found[:rows_max]), more)
+
+    def _take_out(self, id: EntryId, revision: int) -> None:
+        def bare(change: Applied) -> Applied:
+            return replace(change, value=hash.trace_of(change.value)) if change.id == id else change
+
+        def without(batch: Committed) -> Committed:
+            return replace(batch, changes=tuple(map(bare, batch.changes))) if batch.revision == revision else batch
+
+        self._log = [without(batch) for batch in self._log]
+        self._requests = {request: without(batch) for request, batch in self._requests.items()}
+        for versions in self._versions.values():
+            versions[:] = [
+                _Version(bare(each.change), without(each.batch)) if each.batch.revision == revision else each
+                for each in versions
+            ]
+
+    def erase(self) -> bool:
+        """See `Engine.erase`. Memory is not where anything is kept."""
+        return True
 
     def trim(self, rows_max: int) -> int:
         """See `Engine.trim`. What counts as a row: a batch of the log, a version. The newest batch always stays."""
@@ -386,6 +423,13 @@ class MemoryEngine:
 
     def close(self) -> None:
         """See `Engine.close`. There is no file: this engine goes on."""
+
+
+def _whole(entry: Entry) -> Entry:
+    """An entry that may be shown; raises ValuePurged for one of which the trace is left."""
+    if hash.is_trace(entry.value):
+        raise ValuePurged(entry.id, entry.mod_revision)
+    return entry
 
 
 def _batch_bytes(batch: Committed) -> int:

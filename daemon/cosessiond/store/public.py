@@ -12,6 +12,7 @@ from msgspec import Raw, msgpack
 from cosession import model
 from cosession.messages.watches import WatchEvent
 from cosessiond.store.engine import Applied, Committed, Entry
+from cosessiond.store.hash import is_trace
 
 encode: Final = msgpack.Encoder().encode
 
@@ -27,12 +28,13 @@ def changes_body(outcome: Committed, changes: list[Applied]) -> bytes:
                 model.Change(
                     kind=change.kind,
                     key=change.id[2],
-                    value=Raw(change.value) if change.kind == "put" else None,
+                    value=None if change.kind != "put" or is_trace(change.value) else Raw(change.value),
                     version=change.version,
                     create_revision=change.create_revision,
                     mod_revision=outcome.revision,
                     session=outcome.origin.session,
                     time=time,
+                    purged=is_trace(change.value),
                 )
                 for change in changes
             ],

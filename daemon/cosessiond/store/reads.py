@@ -23,9 +23,10 @@ from cosessiond.store.engine import (
     Origin,
     Page,
     StoreBroken,
+    ValuePurged,
     VersionRow,
 )
-from cosessiond.store.hash import ROW_HASH_BYTES, chain_hash, record_hash, row_hash, version_hash
+from cosessiond.store.hash import ROW_HASH_BYTES, chain_hash, is_trace, record_hash, row_hash, version_hash
 from cosessiond.store.keys import end_of
 
 
@@ -65,6 +66,7 @@ _VERSIONS_OF: Final = (
     " value FROM versions WHERE space = ? AND project = ? AND key = ?"
 )
 _VERSION_AT: Final = _VERSIONS_OF + " AND mod_revision <= ? ORDER BY mod_revision DESC LIMIT 1"
+_VERSIONS_INSIDE: Final = _VERSIONS_OF + " AND mod_revision > ? AND mod_revision < ? ORDER BY mod_revision"
 _VERSION_OF: Final = _VERSIONS_OF + " AND mod_revision = ?"
 _NEWEST_BATCHES: Final = "SELECT revision, length(body) FROM log WHERE revision <= ? ORDER BY revision DESC LIMIT ?"
 _REQUEST: Final = "SELECT revision, request_id, request_hash, time_ms, body, hash FROM requests WHERE request_id = ?"
@@ -303,12 +305,25 @@ def with_value(
     if newer and len(newer) + unwritten >= versions and newer[0][0] <= compact_revision:
         return change
     row = db.execute(_VERSION_OF, (*change.id, revision)).fetchone()
-    return _replace_value(change, _version(row).value) if row else change
+    value = _version(row).value if row else b""
+    return change if is_trace(value) else _replace_value(change, value)
 
 
 def without_value(change: Applied) -> Applied:
     """A change as kept with its request id."""
     return _replace_value(change, b"")
+
+
+def whole(entry: Entry) -> Entry:
+    """An entry that may be shown; raises ValuePurged for one of which the trace is left."""
+    if is_trace(entry.value):
+        raise ValuePurged(entry.id, entry.mod_revision)
+    return entry
+
+
+def with_trace(change: Applied, value: bytes) -> Applied:
+    """A change whose value was purged."""
+    return _replace_value(change, value)
 
 
 def _replace_value(c: Applied, value: bytes) -> Applied:
@@ -317,19 +332,25 @@ def _replace_value(c: Applied, value: bytes) -> Applied:
     )
 
 
-def _checked(row: tuple[Any, ...]) -> tuple[Any, ...]:
+def versions_between(db: sqlite3.Connection, id: EntryId, after: int, before: int) -> Iterator[tuple[Any, ...]]:
+    """The rows of an entry's versions with `after` < mod_revision < `before`, oldest first, unchecked."""
+    return db.execute(_VERSIONS_INSIDE, (*id, after, before))
+
+
+def checked(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A row of `versions` that matches its hash; else raises StoreBroken."""
     if version_hash(row[:11], row[12]) != row[11]:
         raise StoreBroken(f"cannot trust the store: version {row[3]} of {row[2]!r} does not match its hash")
     return row
 
 
 def _version(row: tuple[Any, ...]) -> VersionRow:
-    space, project, key, modified, kind, version, created, time_ms, origin, _, _, _, value = _checked(row)
+    space, project, key, modified, kind, version, created, time_ms, origin, _, _, _, value = checked(row)
     return VersionRow((space, project, key), kind, value, version, created, modified, time_ms, _decode_origin(origin))
 
 
 def _entry(row: tuple[Any, ...]) -> Entry | None:
-    space, project, key, modified, kind, version, created, time_ms, origin, ttl_ms, owner, _, value = _checked(row)
+    space, project, key, modified, kind, version, created, time_ms, origin, ttl_ms, owner, _, value = checked(row)
     if kind != "put":
         return None
     id = (space, project, key)

@@ -22,7 +22,7 @@ from cosession.messages.limits import (
 )
 from cosessiond.clock import Clock
 from cosessiond.metrics import Metrics
-from cosessiond.store.commit import CommitPath, ReadFailed, ReadJob, Ticket
+from cosessiond.store.commit import CommitPath, Slice, SliceFailed, Ticket
 from cosessiond.store.engine import (
     BATCH_FORMAT,
     Applied,
@@ -40,6 +40,7 @@ from cosessiond.store.engine import (
     Refused,
     StoreBroken,
     Surplus,
+    ValuePurged,
     Write,
 )
 from cosessiond.store.index import Index
@@ -199,8 +200,8 @@ class Store:
 
     # -- reading the engine ----------------------------------------------------------------------------------------
 
-    def read(self, read: Callable[[Engine], Any], done: Callable[[Any | CosessionError], None]) -> None:
-        """Run a paged read on the store's thread; `done` gets its result, or Compacted, or `internal` for a bug.
+    def run(self, run: Callable[[Engine], Any], done: Callable[[Any | CosessionError], None]) -> None:
+        """Run a slice on the store's thread; `done` gets its result, or Compacted, or `internal` for a bug.
 
         Raises Overloaded.
         """
@@ -211,24 +212,26 @@ class Store:
 
         def settle(result: Any) -> None:
             self._reading -= 1
-            if isinstance(result, ReadFailed):
-                why = f"cannot read: the daemon has a bug ({type(result.error).__name__}); its log has the details"
+            if isinstance(result, SliceFailed):
+                why = f"cannot go on: the daemon has a bug ({type(result.error).__name__}); its log has the details"
                 self._on_bug(result.error)
                 done(CosessionError(why, code="internal"))
+            elif isinstance(result, ValuePurged):
+                done(self.purged(*result.args))
             else:
                 done(self.compacted() if isinstance(result, BelowWindow) else result)
             self.on_read()
             self.flush()
 
         self._reading += 1
-        self._commits.read(ReadJob(read, settle))
+        self._commits.run(Slice(run, settle))
 
     def compact(self, revision: int, done: Callable[[], None]) -> None:
         """Have the log trimmed up to `revision`, at most the present one; `done` when it is. Raises Overloaded."""
         if revision <= self.compact_revision:
             done()
             return
-        self.read(lambda engine: engine.compact(revision), lambda _: None)
+        self.run(lambda engine: engine.compact(revision), lambda _: None)
         self._compacting.append((revision, done))
 
     def compacted(self) -> Compacted:
@@ -237,6 +240,13 @@ class Store:
             f"cannot read below revision {self.compact_revision}: older batches are no longer kept; "
             "take a new snapshot, or ask `history`",
             data={"compact_revision": self.compact_revision},
+        )
+
+    def purged(self, id: EntryId, revision: int) -> Compacted:
+        """The error for a version whose value was purged."""
+        return Compacted(
+            f"cannot read {id[2]!r} as of revision {revision}: that value was purged; ask for a later revision",
+            data={"compact_revision": self.compact_revision, "purged_key": id[2], "purged_revision": revision},
         )
 
     # -- from the commit thread, on the loop -----------------------------------------------------------------------

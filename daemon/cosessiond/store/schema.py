@@ -161,9 +161,12 @@ def _migrate(db: sqlite3.Connection, path: Path) -> None:
     checkpoint(db)
 
 
-def checkpoint(db: sqlite3.Connection) -> None:
-    """Move the WAL into the database and empty its file; raises StoreBroken when SQLite could not do all of it."""
-    _checkpoint(db, "TRUNCATE")
+def checkpoint(db: sqlite3.Connection) -> bool:
+    """Move the WAL into the database and empty its file; raises StoreBroken when SQLite could not do all of it.
+
+    False when the disk was full, and it stays as it is.
+    """
+    return _checkpoint(db, "TRUNCATE")
 
 
 def checkpoint_in_place(db: sqlite3.Connection) -> bool:

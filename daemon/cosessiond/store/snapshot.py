@@ -55,6 +55,10 @@ class Snapshot:
         self._old = {}
         self.old_bytes = 0
 
+    def keeps(self, key: str) -> bool:
+        """Whether it holds what `key` was."""
+        return key in self._old
+
     def keep(self, before: Entry) -> int:
         """An entry is replaced or removed: keep what it was if it is still to be sent. Returns the bytes held more."""
         key = before.id[2]
@@ -100,6 +104,11 @@ class Snapshots:
     def is_open(self, snapshot: Snapshot) -> bool:
         """False when it ended, also when it did so to make room."""
         return snapshot in self._open
+
+    def forget(self, id: EntryId) -> None:
+        """What `id` was must not be sent any more: those that keep it end."""
+        for snapshot in [each for each in self._open if each.place == id[:2] and each.keeps(id[2])]:
+            self.end(snapshot)
 
     def keep(self, id: EntryId, before: Entry) -> None:
         """The index is about to lose `before`."""

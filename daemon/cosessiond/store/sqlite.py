@@ -21,7 +21,7 @@ from typing import Any, Final, TypeVar
 from msgspec import DecodeError
 
 from cosession.errors import ConfigError
-from cosessiond.store import behind, reads, schema, wal
+from cosessiond.store import behind, purging, reads, schema, wal
 from cosessiond.store.apply import Evaluated, evaluate
 from cosessiond.store.auditing import AuditTable, due
 from cosessiond.store.engine import (
@@ -33,6 +33,7 @@ from cosessiond.store.engine import (
     Outcome,
     Page,
     Position,
+    Purged,
     Refused,
     StoreBroken,
     Surplus,
@@ -257,7 +258,8 @@ class SqliteEngine:
         """See `Engine`."""
         self._check_window(revision)
         newest = self._behind.standing(id[0], id[1], id[2], revision)
-        return newest[id[2]] if id[2] in newest else self._guard(reads.entry_at, id, revision)
+        entry = newest[id[2]] if id[2] in newest else self._guard(reads.entry_at, id, revision)
+        return None if entry is None else reads.whole(entry)
 
     def range_at(self, space: str, project: str, *, prefix: str, after: str, limit: int, revision: int) -> Page:
         """See `Engine`."""
@@ -275,10 +277,10 @@ class SqliteEngine:
             keys |= {key: entry for key, entry in newest.items() if after < key and (not page.more or key <= until)}
             found += [entry for _, entry in sorted(keys.items()) if entry is not None]
             if len(found) > limit:
-                shown = tuple(found[:limit])
+                shown = tuple(map(reads.whole, found[:limit]))
                 return Page(shown, more=True, reached=shown[-1].id[2] if shown else start)
             if not page.more or len(page.entries) < rows:
-                return Page(tuple(found), page.more, until)
+                return Page(tuple(map(reads.whole, found)), page.more, until)
             after = until
 
     def history(self, id: EntryId, limit: int, before: int) -> list[VersionRow]:
@@ -346,6 +348,36 @@ class SqliteEngine:
     def compact(self, revision: int) -> None:
         """See `Engine`."""
         self._trimming.compact(revision)
+
+    def purge(self, id: EntryId, *, before: int, after: int, rows_max: int) -> Purged | None:
+        """See `Engine`. What is behind is derived first: it holds values, and positions from before this."""
+        if self._behind and not self.settle(self._behind.rows):
+            return None
+        live = self._live.get(id)
+        before = min(before, live.mod_revision) if live else before
+        settled = self._settled.copy()
+        done: Purged | None = None
+
+        def purge() -> None:
+            nonlocal done
+            with self._transaction():
+                done = purging.purge(self._db, settled, id, before=before, after=after, rows_max=rows_max)
+                reads.write_meta(self._db, settled)
+
+        if not self._unless_full(purge):
+            return None
+        self._settled, self._meta.log_bytes = settled, settled.log_bytes
+        return done
+
+    def erase(self) -> bool:
+        """See `Engine`."""
+        erased = False
+
+        def erase() -> None:
+            nonlocal erased
+            erased = purging.erase(self._db)
+
+        return self._unless_full(erase) and erased
 
     def trim(self, rows_max: int) -> int:
         """See `Engine`. What follows from a batch is written before its log row goes."""

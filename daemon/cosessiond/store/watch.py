@@ -200,7 +200,7 @@ class WatchHub:
             if watcher.state != "waiting":
                 continue
             try:
-                self._store.read(_page_after(watcher.next_revision - 1), self._caught_up(watcher))
+                self._store.run(_page_after(watcher.next_revision - 1), self._caught_up(watcher))
             except Overloaded:
                 self._waiting.appendleft(watcher)  # `on_read` comes back here
                 return

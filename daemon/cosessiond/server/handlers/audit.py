@@ -89,7 +89,7 @@ class _Page:
         """Read the next slice."""
         records_max = self._request.limit - len(self._found)
         bytes_max = self._call.page_bytes_max - self._bytes
-        self._core.store.read(
+        self._core.store.run(
             lambda engine: look(engine, self._query, self._position, records_max=records_max, bytes_max=bytes_max),
             self._done,
         )

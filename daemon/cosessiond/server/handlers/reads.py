@@ -1,14 +1,15 @@
-"""get, range, history: answered from memory, or from the past in slices of the store's thread."""
+"""get, range, history, revision_at: answered from memory, or from the past in slices of the store's thread."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import isfinite
 from typing import Any, Final
 
 from msgspec import Raw, structs
 
 from cosession import model
-from cosession.errors import CosessionError, InvalidRequest
+from cosession.errors import Compacted, CosessionError, InvalidRequest
 from cosession.messages import past
 from cosession.messages import store as messages
 from cosession.messages.limits import RANGE_ENTRIES_MAX, VERSIONS_KEPT
@@ -16,7 +17,8 @@ from cosessiond.server import admission
 from cosessiond.server.conversation import Call
 from cosessiond.server.core import Core
 from cosessiond.server.table import Access, Row
-from cosessiond.store.engine import Entry, EntryId, Page, VersionRow
+from cosessiond.store.engine import Committed, Entry, EntryId, Page, VersionRow
+from cosessiond.store.hash import is_trace
 from cosessiond.store.public import public_entry
 
 #: Entries of the past that one slice of the store's thread looks up.
@@ -28,7 +30,7 @@ def get(core: Core, call: Call, request: messages.Get) -> messages.GetReply | No
     id = admission.readable(core, request.space, request.project, request.key)
     if not request.at_revision:
         return messages.GetReply(revision=core.store.revision, entry=_public(core.store.get(id)))
-    revision = _past(core, request.at_revision)
+    revision = admission.past_revision(core, request.at_revision, "at_revision")
     call.reserve(core.limits.value_bytes_max)  # about what the answer will hold
 
     def done(found: Entry | CosessionError | None) -> None:
@@ -37,7 +39,7 @@ def get(core: Core, call: Call, request: messages.Get) -> messages.GetReply | No
         else:
             call.reply(messages.GetReply(revision=core.store.revision, entry=_public(found)))
 
-    core.store.read(lambda engine: engine.entry_at(id, revision), done)
+    core.store.run(lambda engine: engine.entry_at(id, revision), done)
     return None
 
 
@@ -51,7 +53,9 @@ def range_(core: Core, call: Call, request: messages.Range) -> messages.RangeRep
         found = store.scan(request.space, request.project, request.prefix, request.after)
         page = _page(found, request, call.page_bytes_max)
         return messages.RangeReply(revision=store.revision, read_revision=store.revision, entries=page[0], more=page[1])
-    _PastRange(core, call, request, _past(core, request.at_revision)).look(request.after)
+    _PastRange(core, call, request, admission.past_revision(core, request.at_revision, "at_revision")).look(
+        request.after
+    )
     return None
 
 
@@ -73,7 +77,7 @@ class _PastRange:
         request, revision = self._request, self._revision
         limit = min(READ_ROWS, request.limit + 1 - len(self._gathered))
         place = (request.space, request.project)
-        self._core.store.read(
+        self._core.store.run(
             lambda engine: engine.range_at(*place, prefix=request.prefix, after=after, limit=limit, revision=revision),
             self._done,
         )
@@ -124,7 +128,7 @@ class _History:
     def look(self, before: int) -> None:
         """Read the next slice, of versions before a revision."""
         id, left = self._id, self._limit + 1 - len(self._gathered)
-        self._core.store.read(lambda engine: engine.history(id, left, before), self._done)
+        self._core.store.run(lambda engine: engine.history(id, left, before), self._done)
 
     def _done(self, found: list[VersionRow] | CosessionError) -> None:
         if isinstance(found, CosessionError):
@@ -147,16 +151,54 @@ class _History:
         self._call.reply(past.HistoryReply(revision=self._core.store.revision, versions=versions, more=more))
 
 
-def _past(core: Core, revision: int) -> int:
-    """A revision to read at. Raises future_revision; what is below the window is found out by the engine."""
-    admission.revision(revision, "at_revision")
-    if revision > core.store.revision:
-        raise CosessionError(
-            f"cannot read at revision {revision}: the store is at {core.store.revision}; ask for that or less",
-            code="future_revision",
-            data={"revision": core.store.revision},
-        )
-    return revision
+def revision_at(core: Core, call: Call, request: past.RevisionAt) -> None:
+    """The newest revision that a wall-clock time does not lie before."""
+    if not isfinite(request.time):
+        raise InvalidRequest("cannot use that time: it is seconds since the epoch")
+    _Halving(core, call, request.time * 1000).begin()
+
+
+class _Halving:
+    """Finds a time in the log, one batch a slice. `_low` was written by then, `_high` was not."""
+
+    __slots__ = ("_call", "_core", "_found", "_high", "_low", "_time_ms")
+
+    def __init__(self, core: Core, call: Call, time_ms: float) -> None:
+        self._core = core
+        self._call = call
+        self._time_ms = time_ms
+        self._low = 0
+        self._high = core.store.revision + 1
+        self._found: Committed | None = None
+
+    def begin(self) -> None:
+        """Look at the oldest batch there is."""
+        if self._high == 1:
+            raise Compacted("cannot find that time: nothing was written yet", data={"compact_revision": 1})
+        self._look(self._core.store.compact_revision)
+
+    def _look(self, revision: int) -> None:
+        self._core.store.run(lambda engine: engine.changes(revision - 1, 1, 0)[0], self._done)
+
+    def _done(self, batch: Committed | CosessionError) -> None:
+        if isinstance(batch, CosessionError):
+            self._call.fail(batch)
+            return
+        if batch.time_ms <= self._time_ms:
+            self._low, self._found = batch.revision, batch
+        else:
+            self._high = batch.revision
+        if self._found is None:
+            why = "cannot find that time: the log window begins later; ask for a later one, or see `history`"
+            self._call.fail(Compacted(why, data={"compact_revision": batch.revision, "time": batch.time_ms / 1000}))
+        elif self._high - self._low > 1:
+            try:
+                self._look((self._low + self._high) // 2)
+            except CosessionError as error:
+                self._call.fail(error)
+        else:
+            time = self._found.time_ms / 1000
+            self._call.reply(past.RevisionAtReply(revision=self._core.store.revision, at_revision=self._low, time=time))
 
 
 def _public(entry: Entry | None) -> Any:
@@ -179,7 +221,7 @@ def _page(entries: Iterable[Entry], request: messages.Range, bytes_max: int) -> 
 def _version(row: VersionRow) -> model.Version:
     return model.Version(
         kind=row.kind,
-        value=Raw(row.value) if row.kind == "put" else None,
+        value=None if row.kind != "put" or is_trace(row.value) else Raw(row.value),
         version=row.version,
         create_revision=row.create_revision,
         mod_revision=row.mod_revision,
@@ -188,6 +230,7 @@ def _version(row: VersionRow) -> model.Version:
         operation=row.origin.operation,
         request_id=row.origin.request_id,
         time=row.time_ms / 1000,
+        purged=is_trace(row.value),
     )
 
 
@@ -195,4 +238,5 @@ ROWS: Final = (
     Row(messages.Get, Access.READ, get),
     Row(messages.Range, Access.READ, range_),
     Row(past.History, Access.READ, history),
+    Row(past.RevisionAt, Access.READ, revision_at),
 )

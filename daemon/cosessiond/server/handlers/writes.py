@@ -42,7 +42,7 @@ def put(core: Core, call: Call, request: messages.Put) -> None:
         return core.store.batch(origin, compares, [write]), len(guards)
 
     def answer(outcome: Committed) -> Reply:
-        written = _written(outcome)[0]
+        written = all_written(outcome)[0]
         return messages.PutReply(revision=core.store.revision, written=written, repeated=outcome.repeated)
 
     commit(core, call, request, decide, answer)
@@ -57,7 +57,7 @@ def delete(core: Core, call: Call, request: messages.Delete) -> None:
         return core.store.batch(admission.origin(core, call, request), compares, [Delete(id)]), 0
 
     def answer(outcome: Committed) -> Reply:
-        written = _written(outcome)
+        written = all_written(outcome)
         return messages.DeleteReply(
             revision=core.store.revision, written=written[0] if written else None, repeated=outcome.repeated
         )
@@ -80,7 +80,7 @@ def merge(core: Core, call: Call, request: messages.Merge) -> None:
         value = outcome.changes[0].value
         return messages.MergeReply(
             revision=core.store.revision,
-            written=_written(outcome)[0],
+            written=all_written(outcome)[0],
             value=Raw(value) if value else None,
             repeated=outcome.repeated,
         )
@@ -101,7 +101,7 @@ def add(core: Core, call: Call, request: messages.Add) -> None:
         value = outcome.changes[0].value
         return messages.AddReply(
             revision=core.store.revision,
-            written=_written(outcome)[0],
+            written=all_written(outcome)[0],
             value=_decode_number(value) if value else None,
             repeated=outcome.repeated,
         )
@@ -122,7 +122,7 @@ def append(core: Core, call: Call, request: messages.Append) -> None:
         value = outcome.changes[0].value
         return messages.AppendReply(
             revision=core.store.revision,
-            written=_written(outcome)[0],
+            written=all_written(outcome)[0],
             length=list_length(value) if value else None,
             repeated=outcome.repeated,
         )
@@ -149,7 +149,7 @@ def txn(core: Core, call: Call, request: messages.Txn) -> None:
             revision=core.store.revision,
             succeeded=outcome.succeeded,
             txn_revision=outcome.revision if outcome.changes else 0,
-            written=_written(outcome),
+            written=all_written(outcome),
             repeated=outcome.repeated,
         )
 
@@ -163,7 +163,8 @@ def _expected(id: EntryId, revision: int | UnsetType) -> list[Compare]:
     return [EntryCompare(id, "mod_revision", revision)]
 
 
-def _written(outcome: Committed) -> list[model.Written]:
+def all_written(outcome: Committed) -> list[model.Written]:
+    """What a batch did, as clients hear it."""
     return [_one_written(change, outcome) for change in outcome.changes]
 
 

@@ -1,0 +1,136 @@
+"""purge as a peer meets it: what watches, histories, reads and repeats show of what is gone, and what refuses it."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness import Daemon
+from rawclient import Json, Pack
+from server.inprocess import Inside
+from server.test_revert import Asked
+
+HIDDEN = "hunter2 and all that"
+
+
+@pytest.fixture
+def asked():
+    return Asked(Inside())
+
+
+def held(home, text):
+    """The files under `home` that have these bytes."""
+    files = [path for path in sorted(home.rglob("*")) if path.is_file() and not path.is_symlink()]
+    return [path.name for path in files if text.encode() in path.read_bytes()]
+
+
+def test_the_entry_is_deleted_and_its_versions_lose_their_values(asked):
+    for number in range(3):
+        asked.reply("put", key="a", value=f"{HIDDEN} {number}", request_id=f"r{number}")
+    purged = asked.reply("purge", key="a")
+    assert (purged["written"]["kind"], purged["written"]["mod_revision"]) == ("delete", 4)
+    assert (purged["purged"], purged["backups"], purged["repeated"]) == (3, [], False)
+    assert asked.reply("get", key="a")["entry"] is None
+    versions = asked.reply("history", key="a")["versions"]
+    assert [(each["operation"], each["value"], each["purged"]) for each in versions] == [
+        ("purge", None, False),
+        *[("put", None, True)] * 3,
+    ]
+    assert [each["request_id"] for each in versions[1:]] == ["r2", "r1", "r0"]
+    gone = asked.call("get", key="a", at_revision=2)
+    assert (gone.code, gone.body["data"]["purged_revision"]) == ("compacted", 2)
+    assert asked.code("range", prefix="", at_revision=2) == "compacted"
+    assert asked.code("revert", key="a", to_revision=2) == "compacted"
+    assert asked.code("revert", prefix="a", to_revision=2) == "compacted"
+    again = asked.reply("put", key="a", value=f"{HIDDEN} 1", request_id="r1")
+    assert (again["repeated"], again["written"]["mod_revision"]) == (True, 2)
+
+
+def test_with_a_bound_the_newer_entry_stays(asked):
+    for number in range(4):
+        asked.reply("put", key="a", value=number)
+    purged = asked.reply("purge", key="a", before_revision=3)
+    assert (purged["written"], purged["purged"]) == (None, 2)
+    assert asked.reply("get", key="a")["entry"]["value"] == 3
+    assert [each["purged"] for each in asked.reply("history", key="a")["versions"]] == [False, False, True, True]
+    purged = asked.reply("purge", key="a", before_revision=5)
+    assert (purged["written"]["kind"], purged["purged"]) == ("delete", 2)
+
+
+def test_of_an_absent_entry_the_history_is_purged(asked):
+    asked.reply("put", key="a", value=1)
+    asked.reply("delete", key="a")
+    assert asked.reply("purge", key="a")["purged"] == 1
+    assert asked.reply("purge", key="a")["purged"] == 0
+    assert asked.reply("purge", key="never")["purged"] == 0
+
+
+def test_a_repeat_goes_on_and_touches_no_new_life(asked):
+    asked.reply("put", key="a", value=1)
+    first = asked.reply("purge", key="a", request_id="p")
+    asked.reply("put", key="a", value=2)
+    again = asked.reply("purge", key="a", request_id="p")
+    assert (again["repeated"], again["written"], again["purged"]) == (True, first["written"], 0)
+    assert asked.reply("get", key="a")["entry"]["value"] == 2
+
+
+@pytest.mark.parametrize(
+    ("params", "code"),
+    [
+        ({"key": ""}, "invalid_params"),
+        ({"key": "a", "before_revision": 3}, "future_revision"),
+        ({"key": "a", "before_revision": -1}, "invalid_params"),
+        ({"key": "a", "space": "$sessions"}, "not_allowed"),
+    ],
+    ids=str,
+)
+def test_what_makes_no_sense_is_refused(asked, params, code):
+    asked.reply("put", key="a", value=1)
+    assert asked.code("purge", **params) == code
+    assert asked.reply("purge", key="a", before_revision=2)["purged"] == 1
+
+
+def test_one_purge_at_a_time(asked):
+    asked.reply("put", key="a", value=1)
+    asked.line.send(Pack.encode(1, "purge", {"key": "a"}) + Pack.encode(2, "purge", {"key": "b"}))
+    answers, _ = asked.line.collect(2, to_end=False)
+    assert sorted((each.kind, each.code if each.kind == "error" else "") for each in answers) == [
+        ("error", "overloaded"),
+        ("reply", ""),
+    ]
+    assert asked.reply("purge", key="b")["purged"] == 0
+
+
+def test_who_watches_sees_a_deletion_and_who_comes_later_a_trace(daemon):
+    with Pack(daemon.socket) as live, Json(daemon.socket) as peer:
+        watch = live.reply("watch", key="a", start_revision=1)["watch"]
+        peer.reply("put", key="a", value=HIDDEN)
+        peer.reply("purge", key="a")
+        seen = [live.next().body["changes"][0] for _ in range(2)]
+        assert [(each["kind"], each["value"], each["purged"]) for each in seen] == [
+            ("put", HIDDEN, False),
+            ("delete", None, False),
+        ]
+        assert watch
+    with Json(daemon.socket) as late:
+        late.reply("watch", key="a", start_revision=1)
+        seen = [late.next().body["changes"][0] for _ in range(2)]
+        assert [(each["kind"], each["value"], each["purged"]) for each in seen] == [
+            ("put", None, True),
+            ("delete", None, False),
+        ]
+
+
+def test_no_file_of_the_daemon_has_the_value_and_none_brings_it_back(home):
+    with Daemon(home) as daemon, Pack(daemon.socket) as peer:
+        for number in range(300):
+            peer.reply("put", key="a", value=f"{HIDDEN} {number:04d}" + "x" * (number % 50) * 10)
+            peer.reply("put", key=f"b{number % 7}", value="y" * number)
+        assert held(home, HIDDEN)
+        assert peer.reply("purge", key="a")["purged"] == 300
+        assert held(home, HIDDEN) == []
+        daemon.kill()
+        daemon.start()
+        with Pack(daemon.socket) as again:
+            assert again.reply("history", key="a")["versions"][1]["purged"]
+            assert again.reply("get", key="b1")["entry"]["value"] == "y" * 295
+        assert held(home, HIDDEN) == []
