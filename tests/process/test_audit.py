@@ -1,10 +1,9 @@
-"""The audit of a real daemon: what is recorded, that nothing else gets in, and that a kill leaves both or neither."""
+"""The audit of a real daemon: what is recorded, that nothing else gets in, and who waits or follows."""
 
 from __future__ import annotations
 
 import sqlite3
 import threading
-from collections import Counter
 from contextlib import closing, suppress
 
 import pytest
@@ -76,39 +75,6 @@ def test_denials_have_a_pace_and_those_left_out_are_counted(daemon):
     found = recorded(daemon, kind="denial")
     assert [each.operation for each in found] == ["put"] * 8 + ["disconnect"]
     assert found[-1].facts == {"suppressed": 22}
-
-
-def test_after_any_kill_there_is_one_verdict_for_each_version_of_a_session_record(daemon):
-    stop = threading.Event()
-
-    def live_and_die() -> None:
-        number = 0
-        while not stop.is_set():
-            number += 1
-            with suppress(CosessionError, OSError), sync.connect(daemon.socket, timeout_s=2) as client:
-                client.call(Register(id=f"s{number % 5}"))
-                client.call(Close(session=f"s{number % 5}"))
-
-    thread = threading.Thread(target=live_and_die)
-    thread.start()
-    try:
-        for _ in range(4):
-            stop.wait(0.25)
-            daemon.kill()
-            daemon.start()
-    finally:
-        stop.set()
-        thread.join()
-    told = Counter((each.session, each.outcome, each.time) for each in recorded(daemon, kind="verdict"))
-    written: Counter[tuple[str, str, float]] = Counter()
-    with sync.connect(daemon.socket) as client:
-        for number in range(5):
-            versions = client.history(f"s{number}", space="$sessions", project="global")
-            assert len(versions) < 50, "or some are no longer kept"
-            written.update((f"s{number}", each.value["state"], each.time) for each in versions)
-    assert written.total() > 8
-    assert told - written == Counter(), "a record without its batch"
-    assert written - told == Counter(), "a batch without its record"
 
 
 def test_following_goes_on_across_a_restart_without_a_gap_or_a_repeat(daemon):
