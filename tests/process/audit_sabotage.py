@@ -1,4 +1,4 @@
-"""A daemon whose audit has one seeded bug, to show that the judge of its kills sees it: `python audit_sabotage.py NAME`.
+"""A daemon whose audit has one seeded bug, for its judge to see: `python audit_sabotage.py NAME`.
 
 Each patches the installed daemon in its own process, before it starts, as those of `durability.sabotage` do: the
 records of a group leave its transaction, with a pause between the two in which a kill is likely.
