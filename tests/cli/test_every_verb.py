@@ -29,6 +29,8 @@ COMMANDS = {
     "delete": "übung/nichts",
     "ls": "--long",
     "history": "übung/karte",
+    "revert": "übung/ --to 1 --dry-run",
+    "purge": "übung/nichts",
     "diff": "übung/karte",
     "blame": "übung/karte",
     "txn": '\'{"then": [{"op": "put", "key": "ü", "value": "ä"}]}\'',

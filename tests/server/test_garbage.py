@@ -138,6 +138,7 @@ def required(method: str) -> dict[str, Any]:
         "number": 1,
         "values": [1],
         "to_revision": 1,
+        "revision": 1,
         "time": 1.0,
         "watch": 1,
         "session": "nobody",
