@@ -29,7 +29,7 @@ COMMANDS = {
     "delete": "übung/nichts",
     "ls": "--long",
     "history": "übung/karte",
-    "revert": "übung/ --to 1 --dry-run",
+    "revert": "übung/ --to '0s ago' --dry-run",
     "purge": "übung/nichts",
     "diff": "übung/karte",
     "blame": "übung/karte",
