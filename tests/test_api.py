@@ -133,8 +133,9 @@ def test_objects_have_no_public_attribute_that_is_not_in_the_snapshot(daemon):
         cosession.connect(daemon.socket) as client,
         client.session(agent="test") as session,
         client.watch("nothing/") as watch,
+        client.follow_audit() as trail,
     ):
-        for thing in (client, session, watch, cosession.Conflict("cannot")):
+        for thing in (client, session, watch, trail, cosession.Conflict("cannot")):
             declared = {name for name in dir(type(thing)) if not name.startswith("_")} | set(
                 api.attributes(type(thing))
             )

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     )
     from cosession.exchange.cursor import Reset
     from cosession.model import Attribution, AuditRecord, Change, Difference, Entry, Version, Written
-    from cosession.sync import Client, Session, Watch, connect
+    from cosession.sync import AuditTrail, Client, Session, Watch, connect
 
 #: Where each public name lives; a module stands for itself.
 _HOMES = {
@@ -57,12 +57,13 @@ _HOMES = {
     **dict.fromkeys(
         ("Attribution", "AuditRecord", "Change", "Difference", "Entry", "Version", "Written"), "cosession.model"
     ),
-    **dict.fromkeys(("Client", "Session", "Watch", "connect"), "cosession.sync"),
+    **dict.fromkeys(("AuditTrail", "Client", "Session", "Watch", "connect"), "cosession.sync"),
 }
 
 __all__ = [
     "Attribution",
     "AuditRecord",
+    "AuditTrail",
     "Change",
     "Client",
     "Closed",

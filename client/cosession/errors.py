@@ -56,7 +56,8 @@ CATALOGUE: Final[dict[str, tuple[int, bool, int]]] = {
 class CosessionError(Exception):
     """Base of every error this project raises on purpose; carries a code of the catalogue.
 
-    `code` (str), `message` (str), `retryable` (bool: the same call may succeed later), `data` (dict, JSON data).
+    Programs match on the class, or on `code` where there is none of its own; `message` is for people. `data` is JSON
+    data that depends on the code. `retryable`: the same call may succeed later.
     """
 
     code: str = "internal"
@@ -79,17 +80,17 @@ class CosessionError(Exception):
 
     @property
     def number(self) -> int:
-        """The JSON-RPC error number."""
+        """The number of the code in JSON-RPC 2.0 (https://www.jsonrpc.org/specification#error_object)."""
         return CATALOGUE[self.code][0]
 
     @property
     def exit_code(self) -> int:
-        """The exit code of a command that ends with this error."""
+        """The exit code of a command that ends with this error; as in sysexits.h where it has one that fits."""
         return CATALOGUE[self.code][2]
 
 
 class InvalidRequest(CosessionError):
-    """The call is malformed: unknown method, wrong type, value outside the domain."""
+    """The call is malformed: unknown method, wrong type, no JSON data, a value outside its domain."""
 
     code = "invalid_params"
 
@@ -101,7 +102,10 @@ class TooLarge(CosessionError):
 
 
 class Conflict(CosessionError):
-    """A compare failed: nothing was written. `current` is the entry that stands now (None: absent)."""
+    """A compare failed: nothing was written. `current` is the entry that stands now (None: absent); after a three-way
+    merge `paths` are JSON pointers (RFC 6901) to what both sides changed. Read again, decide anew, or let `update`
+    do that.
+    """
 
     code = "conflict"
 
@@ -117,49 +121,57 @@ class Conflict(CosessionError):
 
 
 class Compacted(CosessionError):
-    """The revision asked for is below the log window; `data["compact_revision"]` is the oldest still there."""
+    """The revision asked for is below the log window; `data["compact_revision"]` is the oldest still there. `history`
+    may still have that version of an entry.
+    """
 
     code = "compacted"
 
 
 class EpochChanged(CosessionError):
-    """The store lives in another epoch than the client remembers: take a new snapshot."""
+    """The store lives in another epoch than the client remembers: what was read before says nothing any more; read all
+    anew.
+    """
 
     code = "epoch_changed"
 
 
 class NotAllowed(CosessionError):
-    """The caller may not do this; the message says who may."""
+    """The caller may not do this: another's session, process or daemon, or a space that only sessions write."""
 
     code = "not_allowed"
 
 
 class Overloaded(CosessionError):
-    """A named limit is hit; the same call may succeed later."""
+    """A named limit of counts or queues is hit, and a few repeats did not help; the same call may succeed later."""
 
     code = "overloaded"
 
 
 class Unreachable(CosessionError):
-    """No daemon answers on the socket, and none could be started."""
+    """No daemon answers on the socket, and none could be started; the message says why. Nothing was written."""
 
     code = "unreachable"
 
 
 class TimedOut(CosessionError):
-    """No answer within the time allowed; for a read. A write in this state is `UnknownOutcome`."""
+    """No answer within the time allowed: nothing was written. A write that was sent and got no answer is
+    `UnknownOutcome`.
+    """
 
     code = "timed_out"
 
 
 class UnknownOutcome(CosessionError):
-    """A write was sent and its answer never came: repeating it with `data["request_id"]` is safe."""
+    """A write was sent and its answer never came: it may have taken effect. Repeating it with `data["request_id"]` as
+    `request_id` is safe, within one epoch: it is done once, and the repeat is told the outcome.
+    """
 
     code = "unknown_outcome"
 
 
 class Closed(CosessionError):
-    """The client, session or watch was closed by this program."""
+    """The client, session or watch was closed by this program, or was made before fork(): open another."""
 
     code = "closed"
 

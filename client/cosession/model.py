@@ -20,9 +20,10 @@ GLOBAL = "global"
 class Entry(Struct, frozen=True, kw_only=True):
     """One entry of the context as it stands at some revision.
 
-    `value` is JSON data. `version` counts from 1 within one life of the key; `create_revision` is the revision
-    that began this life, `mod_revision` the last that wrote it. `ttl_s` is 0 without a lease of its own,
-    `ephemeral` the id of the session it lives with ("" = none).
+    `key` is its name, `value` JSON data. `version` counts from 1 within one life of the key; `create_revision` is the
+    revision that began this life, `mod_revision` the last that wrote it. `session` is the id of who wrote it last ("" =
+    nobody), `time` when, in seconds since the Unix epoch. `ttl_s` is 0 without a lease of its own, `ephemeral` the id
+    of the session it lives with ("" = none).
     """
 
     key: str
@@ -37,10 +38,11 @@ class Entry(Struct, frozen=True, kw_only=True):
 
 
 class Change(Struct, frozen=True, kw_only=True):
-    """One committed change of one entry, as a watch delivers it. `value` is None for a deletion or expiry, and when it
-    was `purged`.
+    """One committed change of one entry, as a watch delivers it: `kind` says what happened to `key`.
 
-    `version` is 0 for a deletion or expiry, and `create_revision` names the life that ended.
+    `value` is None for a deletion or expiry, and when it was `purged`. For a deletion or expiry `version` is 0 and
+    `create_revision` names the life that ended. `mod_revision` is the revision of the change, the same for all changes
+    of one batch. `session` is the id of who wrote it ("" = nobody), `time` when, in seconds since the Unix epoch.
     """
 
     kind: ChangeKind
@@ -55,11 +57,12 @@ class Change(Struct, frozen=True, kw_only=True):
 
 
 class Version(Struct, frozen=True, kw_only=True):
-    """One kept version of an entry, newest first in `history`. A deletion is a version (`kind`, value None); of one
+    """One kept version of an entry, newest first in `history`. A deletion is a version (`kind`, `value` None); of one
     that was `purged` the value is gone (None), the rest is kept.
 
-    `session`, `instance`, `operation` and `request_id` say where it came from; `instance` is "pid@start time" of the
-    process that wrote it, as the kernel told, "" for the daemon itself.
+    `version`, `create_revision` and `mod_revision` as in `Entry`; `time` in seconds since the Unix epoch. `session`,
+    `instance`, `operation` and `request_id` say where it came from; `instance` is "pid@start time" of the process that
+    wrote it, as the kernel told, "" for the daemon itself.
     """
 
     kind: ChangeKind
@@ -78,7 +81,8 @@ class Version(Struct, frozen=True, kw_only=True):
 class Difference(Struct, frozen=True, kw_only=True):
     """One change between two values; all in order are a JSON patch (RFC 6902) from the one to the other.
 
-    `path` is a JSON pointer (RFC 6901), "" for the whole value. `old` is None for an addition, `new` for a removal.
+    `op` is what is done at `path`, a JSON pointer (RFC 6901), "" for the whole value. `old` is None for an addition,
+    `new` for a removal.
     """
 
     op: Literal["add", "remove", "replace"]
@@ -88,7 +92,8 @@ class Difference(Struct, frozen=True, kw_only=True):
 
 
 class Attribution(Struct, frozen=True, kw_only=True):
-    """Who wrote one part of a value, as `blame` tells: the newest version that changed what `path` points to.
+    """Who wrote one part of a value, as `blame` tells: the newest version that changed what `path` points to (a JSON
+    pointer, RFC 6901), where `value` is now.
 
     With `mod_revision` 0 it is older than all that is kept: the version at `oldest_revision`, the oldest kept, may have
     found it there. The other fields are those of `Version`.
@@ -108,6 +113,8 @@ class Attribution(Struct, frozen=True, kw_only=True):
 class Written(Struct, frozen=True, kw_only=True):
     """What one write of a batch did to its entry, without the value the writer already has.
 
+    `kind` is "put" or "delete", `key` the entry, `version`, `create_revision`, `mod_revision` as in `Entry` (`version`
+    0 after a deletion), `session` the id of who wrote ("" = nobody), `time` when, in seconds since the Unix epoch.
     `replaced_revision` and `replaced_session` name the version it replaced (0 and "" when there was none).
     """
 
@@ -125,8 +132,9 @@ class Written(Struct, frozen=True, kw_only=True):
 class Instance(Struct, frozen=True, kw_only=True):
     """One process run of a session: what no other process on this machine ever shares.
 
-    `start_time` counts clock ticks since boot (Linux) or microseconds since the epoch (macOS); opaque otherwise.
-    `judgeable` is False for a process of another host or pid namespace, whose pid says nothing here.
+    `boot_id` is one boot of the machine, `pid` the process. `start_time` counts clock ticks since boot (Linux) or
+    microseconds since the epoch (macOS); opaque otherwise. `judgeable` is False for a process of another host or pid
+    namespace, whose pid says nothing here.
     """
 
     boot_id: str
@@ -141,10 +149,16 @@ TERMINAL_STATES = ("closed", "superseded", "crashed", "lost")
 
 
 class Session(Struct, frozen=True, kw_only=True, omit_defaults=False):
-    """The record of a session, kept as one entry of `$sessions` under its id.
+    """The record of a session, kept as one entry of `$sessions` under its `id`.
 
-    `reason` is the rule that led to `state`; `evidence` the lines it rests on; `detected_ms` how long after the
-    first sign of death the verdict was reached, in milliseconds (0 when it does not apply).
+    What it said of itself: `name`, `agent`, `model`, `project`, `worktree`, `branch`, `cwd`, `host`, `transcript`, and
+    `heartbeat_s`, the sign of life that it promised (0: none). `instances` are its processes, of an ended session those
+    it ended with. `registered_at`, `changed_at` (when this record was last written) and `closed_at` (0: not closed
+    gracefully) are in seconds since the Unix epoch. `replaces` and `replaced_by` are ids of sessions before and after
+    it ("" = none).
+
+    `reason` is the rule that led to `state`; `evidence` the lines it rests on; `detected_ms` how long after the first
+    sign of death the verdict was reached, in milliseconds (0 when it does not apply).
     """
 
     id: str
@@ -173,9 +187,9 @@ class Session(Struct, frozen=True, kw_only=True, omit_defaults=False):
 class AuditRecord(Struct, frozen=True, kw_only=True):
     """One record of the audit: `kind` is what sort of thing happened, `operation` which one, `outcome` how it ended.
 
-    `id` counts from 1 within an epoch, without gaps. `session`: whom it concerns, or who asked. `instance`: the
-    process that asked, as `pid@start_time`. `subject`: what it was about: a key, a session, a version. `facts` has a
-    few more words, by kind; never a value.
+    `id` counts from 1 within an epoch, without gaps; `time` is in seconds since the Unix epoch. `project` and
+    `session`: whom it concerns, or who asked. `instance`: the process that asked, as `pid@start_time`. `subject`: what
+    it was about: a key, a session, a version. `facts` has a few more words, by kind; never a value.
     """
 
     id: int

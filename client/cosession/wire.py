@@ -123,8 +123,8 @@ class Codec(Protocol):
 
 
 class MsgpackCodec:
-    """Length-prefixed MessagePack arrays: [0, id, method, params], [1, id, reply], [2, id, error],
-    [3, watch, event], [4, 0, error].
+    """MessagePack (https://github.com/msgpack/msgpack/blob/master/spec.md), each array behind its length in 4 bytes:
+    [0, id, method, params], [1, id, reply], [2, id, error], [3, watch, event], [4, 0, error].
     """
 
     name = "msgpack"

@@ -41,6 +41,8 @@ class AuditTrail(Startable):
     between two were cut before they could be shown.
     """
 
+    cut: int
+
     def __init__(self, common: Common, request: Audit) -> None:
         self._common = common
         self._request = request
@@ -88,9 +90,11 @@ class AuditTrail(Startable):
             link.drop()  # whoever breaks out of a `for` ends it, too
 
     def __aiter__(self) -> Self:
+        """Itself: one consumer at a time."""
         return self
 
     async def __anext__(self) -> AuditRecord:
+        """The next record; stops after `close()`."""
         try:
             return await self.next()
         except Closed:

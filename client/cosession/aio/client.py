@@ -43,9 +43,10 @@ class Client(Contended, Startable):
     request id. Threads of the blocking client, tasks of the asyncio one, may share it. After fork() the child cannot
     use it (Closed): it opens its own.
 
-    Keys are strings of 1 to 512 bytes of UTF-8; values JSON data (None, bool, int of 64 bits, finite float, str, list,
-    dict with keys that are strings) of up to 262,144 bytes as MessagePack. A revision is an int that counts the batches
-    of the whole store within an `epoch`; 0 is "now" or "none". What is a number of seconds ends in `_s`.
+    A `key` has 1 to 512 bytes of UTF-8, a `prefix` is any beginning of keys; values are JSON data (None, bool, int of
+    64 bits, finite float, str, list, dict with keys that are strings) of up to 262,144 bytes as MessagePack. A revision
+    is an int that counts the batches of the whole store within an `epoch`; 0 is "now" or "none". What is a number of
+    seconds ends in `_s`.
 
     These parameters mean the same in every method. `timeout_s`: the seconds that all of it may take, with its requests,
     waits and reconnects (None: as `connect` was told). `project`: where the entry lies (None: as `connect` was told;
@@ -166,7 +167,10 @@ class Client(Contended, Startable):
         epoch: str = "",
     ) -> AuditTrail:
         """Records of the audit as they are written, oldest first: those above id `after` (of `epoch`), or those to
-        come. Filters as for `audit`. See `AuditTrail`.
+        come.
+
+        The filters `session`, `kind` and `project` as for `audit`. When `epoch` is over it begins again at the first
+        record, where `audit` would raise EpochChanged. See `AuditTrail`.
         """
         self._require_open()
         request = Audit(

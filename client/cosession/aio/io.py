@@ -259,15 +259,18 @@ class Startable:
         raise NotImplementedError
 
     def __await__(self) -> Generator[Any, None, Self]:
+        """Begin, unless that was done before; then it is for the caller to close."""
         return self.__aenter__().__await__()
 
     async def __aenter__(self) -> Self:
+        """Begin, unless that was done before."""
         await self._start()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Close; an error of that is raised only where the block itself raised none."""
         try:
             await self.close()
         except CosessionError:

@@ -82,9 +82,11 @@ class Watch(Startable):
             link.drop()  # `for change in client.watch(): ... break` ends a watch, too
 
     def __aiter__(self) -> Self:
+        """Itself: one consumer at a time."""
         return self
 
     async def __anext__(self) -> WatchItem:
+        """The next change; stops after `close()`."""
         try:
             return await self.next(self._timeout_s)
         except Closed:

@@ -17,7 +17,10 @@ from cosession.model import Change, Entry
 
 
 class Reset(Struct, frozen=True, kw_only=True):
-    """What a watch delivered before no longer stands; all that is there now follows. Has the fields of a Change."""
+    """What a watch delivered before no longer stands; all that is there now follows, as of `mod_revision`.
+
+    Has the fields of a `Change`, so that a program that looks at `kind` first need not tell them apart otherwise.
+    """
 
     kind: Literal["reset"] = "reset"
     key: str = ""

@@ -46,7 +46,7 @@ class Hello(Request[HelloReply], frozen=True, kw_only=True):
 
 
 class PingReply(Reply, frozen=True, kw_only=True):
-    """The shortest answer: who and where."""
+    """The shortest answer: `pid` and `version` of the daemon, `epoch` of the store."""
 
     pid: int
     version: str
@@ -60,10 +60,22 @@ class Ping(Request[PingReply], frozen=True, kw_only=True):
 
 
 class StatusReply(Reply, frozen=True, kw_only=True):
-    """The state of the daemon on one page; `counters` is a flat map of name to number.
+    """The state of the daemon on one page.
 
-    A conflict is pending until the connection that met it commits a write of that key (resolved), ends, or meets too
-    many others (unresolved); the three together are all conflicts answered since the start.
+    Who: `pid`, `version`, `daemon_id` (one run of it), `uptime_s`, the path of its `socket`, its `state_directory`, the
+    `engine` that keeps the store, `read_only` (why writes are refused, "" when they are not).
+
+    The store: `epoch`, `compact_revision` (the oldest that can be read at or watched from), live `entries` and
+    `live_bytes` of their keys and values, `database_bytes` in use with log and history, `surplus_batches` and
+    `surplus_bytes` of the log that are still to be trimmed, `audit_records` kept and older ones `audit_cut`.
+
+    Who is there: live `sessions`, open `connections`, their `watches`, `turns` that somebody has or waits for. A
+    conflict is pending until the connection that met it commits a write of that key (resolved), ends, or meets too many
+    others (unresolved): `conflicts_pending`, `conflicts_resolved`, `conflicts_unresolved`; the three together are all
+    conflicts answered since the start.
+
+    The configuration: `config_file`, `config_error` (why it cannot be used now), `config` in force by TABLE.NAME, and
+    keys that are `restart_needed` for. `counters` is a flat map of name to number since the start.
     """
 
     pid: int

@@ -92,7 +92,9 @@ class List(Request[ListReply], frozen=True, kw_only=True):
 
 
 class Layer(Struct, frozen=True, kw_only=True):
-    """One layer of the cascade: what it saw and what looking cost, in milliseconds."""
+    """One `layer` of the cascade: the `signal` it gives, the `evidence` for it, and what looking cost, `cost_ms` in
+    milliseconds.
+    """
 
     layer: str
     signal: str
@@ -101,7 +103,12 @@ class Layer(Struct, frozen=True, kw_only=True):
 
 
 class ExplainReply(Reply, frozen=True, kw_only=True):
-    """`layers` in the order of the cascade; the verdict's three answers; the rule that decided."""
+    """The record of the `session`, the `layers` in the order of the cascade, and the verdict.
+
+    The verdict has three answers: `liveness` (alive, suspect, dead, unknown), `ending` (none, closed, superseded,
+    crashed, lost), `recoverability` (full, blocked, damaged, none, unknown); `rule` is the one that decided. `silent_s`
+    is how long ago the last sign of life was, or the end. `extra` is empty in this release.
+    """
 
     session: Session
     layers: list[Layer] = []

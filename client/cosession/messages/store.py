@@ -151,7 +151,10 @@ class Add(Request[AddReply], frozen=True, kw_only=True):
 
 
 class AppendReply(Reply, frozen=True, kw_only=True):
-    """`length` is that of the list now (null on a repeat whose version is no longer kept)."""
+    """`written` is what it did, `length` that of the list now (null on a repeat whose version is no longer kept).
+
+    `repeated` is True when this request id had been committed before and nothing was written now.
+    """
 
     written: Written
     length: int | None = None
@@ -231,8 +234,9 @@ TxnWrite = TxnPut | TxnDelete | TxnMerge | TxnAdd | TxnAppend
 
 
 class TxnReply(Reply, frozen=True, kw_only=True):
-    """`succeeded`: the compares held and `then` was written; else `else` was. `written` follows the writes that
-    changed something. `txn_revision` is the revision of the batch (0 when it wrote nothing).
+    """`succeeded`: the compares held and `then` was written; else `else` was. `written` follows the writes that changed
+    something. `txn_revision` is the revision of the batch (0 when it wrote nothing). `repeated` is True when this
+    request id had been committed before and nothing was written now.
     """
 
     succeeded: bool

@@ -42,6 +42,8 @@ class AuditTrail(Startable):
     between two were cut before they could be shown.
     """
 
+    cut: int
+
     def __init__(self, common: Common, request: Audit) -> None:
         self._common = common
         self._request = request
@@ -89,9 +91,11 @@ class AuditTrail(Startable):
             link.drop()  # whoever breaks out of a `for` ends it, too
 
     def __iter__(self) -> Self:
+        """Itself: one consumer at a time."""
         return self
 
     def __next__(self) -> AuditRecord:
+        """The next record; stops after `close()`."""
         try:
             return self.next()
         except Closed:

@@ -278,12 +278,14 @@ class Startable:
         raise NotImplementedError
 
     def __enter__(self) -> Self:
+        """Begin, unless that was done before."""
         self._start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Close; an error of that is raised only where the block itself raised none."""
         try:
             self.close()
         except CosessionError:

@@ -101,7 +101,7 @@ class Series(Past):
 
         `session` is an id; `kind` one of verdict, denial, admin, tool; `since` <= time < `until`, in seconds since the
         Unix epoch; `project` "" means every project. With `after` oldest first and above that id, with `before` below
-        that one. See `follow_audit` for those to come.
+        that one. Raises EpochChanged when the store began anew while it was read. See `follow_audit` for those to come.
         """
         first = Audit(
             session=session,
@@ -129,12 +129,13 @@ class Series(Past):
         space: str = "context",
         timeout_s: float | None = None,
     ) -> list[Difference]:
-        """What changed from entry `a` to entry `b`, or from one version of `a` to another; empty when nothing did.
+        """What changed from entry `a` to entry `b`, or from one version of `a` to another; empty when nothing did. All
+        in order are a JSON patch (RFC 6902).
 
         The one side is `a` as it was `at_revision`, the other `b` (None: `a`) as it was `to_revision`; 0 is now.
         Without `b` and revisions it is what the last write of `a` changed. Where an entry was absent at a revision, all
-        of the other side is one change. Raises not_found when both are, or one that was not asked for at a revision;
-        Compacted when a version is no longer kept.
+        of the other side is one change. Raises CosessionError `not_found` when both are, or one that was not asked for
+        at a revision; Compacted when a version is no longer kept.
         """
         deadline = self._deadline(timeout_s)
         place: dict[str, Any] = {"project": self._project(project), "space": space}
@@ -158,7 +159,8 @@ class Series(Past):
     ) -> list[Attribution]:
         """Who wrote each part of the value of an entry: for each leaf, the newest kept version that changed it.
 
-        `path`: only what this JSON pointer points to. Raises not_found when the entry or that part of it is absent.
+        `path`: only what this JSON pointer (RFC 6901) points to. Raises CosessionError `not_found` when the entry or
+        that part of it is absent.
         """
         return attributions(key, path, self.history(key, project=project, space=space, timeout_s=timeout_s))
 

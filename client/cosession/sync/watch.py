@@ -83,9 +83,11 @@ class Watch(Startable):
             link.drop()  # `for change in client.watch(): ... break` ends a watch, too
 
     def __iter__(self) -> Self:
+        """Itself: one consumer at a time."""
         return self
 
     def __next__(self) -> WatchItem:
+        """The next change; stops after `close()`."""
         try:
             return self.next(self._timeout_s)
         except Closed:

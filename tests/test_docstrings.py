@@ -1,0 +1,131 @@
+"""Docstrings of the public API say what a caller must know; each check would notice what is missing."""
+
+from __future__ import annotations
+
+import inspect
+
+import msgspec
+import pytest
+
+import docstrings
+from cosession import model, sync
+from cosession.messages.sessions import Layer
+from source_tree import ROOT
+
+PROTOCOL = (ROOT / "client" / "PROTOCOL.md").read_text(encoding="utf-8")
+
+
+def test_everything_public_has_a_docstring():
+    assert docstrings.undocumented(docstrings.everything()) == []
+
+
+def test_every_parameter_is_explained():
+    assert docstrings.unnamed_parameters(docstrings.routines()) == []
+
+
+def test_every_refusal_that_the_protocol_names_is_named():
+    assert docstrings.unnamed_errors(docstrings.routines(), PROTOCOL) == []
+
+
+def test_every_field_that_is_handed_out_is_explained():
+    assert docstrings.unnamed_fields(docstrings.handed_out()) == []
+
+
+def test_what_is_measured_has_a_unit():
+    assert docstrings.unmeasured(docstrings.handed_out()) == []
+
+
+@pytest.mark.parametrize("told", [docstrings.SOURCES, docstrings.NUMBERS], ids=["sources", "numbers"])
+def test_sources_and_limits_are_told(told):
+    assert docstrings.unsourced(told) == []
+
+
+def test_what_is_handed_out_is_found():
+    """By return types and fields, also where no name of the package leads to it."""
+    assert {model.Entry, model.Session, model.Instance, model.Written, Layer} <= docstrings.handed_out()
+
+
+# -- seeded ----------------------------------------------------------------------------------------------------------
+
+
+def told(function, text, **other):
+    """A function with another docstring."""
+
+    def instead(*args, **names):
+        return function(*args, **names)
+
+    instead.__doc__ = text
+    instead.__signature__ = other.get("signature", inspect.signature(function))
+    return instead
+
+
+def method(name, text, **other):
+    """A method of the client with that docstring, as `routines` tells it."""
+    return [(f"cosession.Client.{name}", told(getattr(sync.Client, name), text, **other), sync.Client)]
+
+
+def test_a_method_without_docstring_is_noticed():
+    assert docstrings.undocumented([("f", lambda: 1)]) == ["f has no docstring"]
+
+
+def test_a_parameter_that_is_not_explained_is_noticed():
+    assert docstrings.unnamed_parameters(method("append", "Append.")) == [
+        "cosession.Client.append: the parameter values is not explained"
+    ]
+
+
+def test_an_error_that_is_not_named_is_noticed():
+    assert docstrings.unnamed_errors(method("add", "Add."), PROTOCOL) == [
+        "cosession.Client.add: the error wrong_type is not named"
+    ]
+
+
+def test_a_new_error_of_the_protocol_is_noticed():
+    seeded = PROTOCOL.replace("Errors: `future_revision`.\n", "Errors: `future_revision`, `io_error`.\n")
+    assert "cosession.Client.compact: the error io_error is not named" in docstrings.unnamed_errors(
+        docstrings.routines(), seeded
+    )
+
+
+def test_a_method_that_nobody_knows_is_noticed():
+    found = [("cosession.Client.teleport", told(sync.Client.get, "Go."), sync.Client)]
+    assert "nobody knows what it sends" in docstrings.unnamed_errors(found, PROTOCOL)[0]
+
+
+class Bare(msgspec.Struct):
+    """Has an `age`."""
+
+    age: float
+    size: int = 0
+
+
+def test_a_field_that_is_not_explained_is_noticed():
+    assert docstrings.unnamed_fields([Bare]) == ["Bare.size is not explained"]
+
+
+def test_a_number_without_unit_is_noticed():
+    assert docstrings.unmeasured([Bare]) == ["Bare.age has no unit"]
+
+
+def test_a_source_that_is_not_named_is_noticed():
+    assert len(docstrings.unsourced([(Bare, "RFC 9999")])) == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "named"),
+    [
+        ("conflict", "Raises Conflict.", True),
+        ("conflict", "Raises `conflict`.", False),
+        ("wrong_type", "Raises CosessionError `wrong_type`.", True),
+        ("wrong_type", "Raises wrong_type.", False),
+        ("closed", "It is Closedly so.", False),
+    ],
+)
+def test_errors_are_named_by_class_or_code(code, text, named):
+    assert docstrings.is_named(code, text) is named
+
+
+def test_refusals_are_read_from_the_protocol():
+    assert docstrings.refusals_of("compact", PROTOCOL) == {"future_revision"}
+    assert docstrings.refusals_of("put", PROTOCOL) < docstrings.refusals_of("add", PROTOCOL)
+    assert "not_allowed" in docstrings.refusals_of("session.register", PROTOCOL)
