@@ -20,9 +20,11 @@ from typing import Any, Final
 
 import api
 import cosession
-from cosession import aio
+from cosession import aio, sync
 from tour import matches
 
+#: Where examples stand.
+PACKAGES: Final = (("cosession", cosession), ("cosession.sync", sync), ("cosession.aio", aio))
 _SHOWS: Final = re.compile(r"  # -> (.*)$")
 _SEEN: Final = "_seen"
 
@@ -36,13 +38,14 @@ class Example:
 
 
 def examples() -> list[Example]:
-    """Every example of both clients."""
-    return [
+    """Every example of both clients, each once."""
+    found = [
         Example(name, block)
-        for module_name, module in (("cosession", cosession), ("cosession.aio", aio))
+        for module_name, module in PACKAGES
         for name, thing in public(module_name, module)
         for block in blocks(inspect.getdoc(thing) or "")
     ]
+    return list({(example.code, "aio" in example.name): example for example in reversed(found)}.values())
 
 
 def public(module_name: str, module: Any) -> Iterator[tuple[str, Any]]:

@@ -46,7 +46,7 @@ class Past(Verbs):
         was `written` and how many were `unchanged`. What was absent then is deleted. Leases stay as they are now.
 
         With `dry_run` nothing is written. Nobody's later write is lost unseen: under constant writing it ends as
-        `overloaded`. Raises Compacted when what stood then is no longer kept or was purged, TooLarge when more than 128
+        Overloaded. Raises Compacted when what stood then is no longer kept or was purged, TooLarge when more than 128
         entries or 960 KiB would change at once, Conflict when `expect_revision` (of one entry) does not stand.
         """
         request = Revert(

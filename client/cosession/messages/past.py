@@ -68,8 +68,9 @@ class RevisionAt(Request[RevisionAtReply], frozen=True, kw_only=True):
 
 
 class RevertReply(Reply, frozen=True, kw_only=True):
-    """`written` is what it did, or would do in a dry run (then without versions, revisions and times); `unchanged`
-    entries were as they had been.
+    """`written` is what it did to go back to `to_revision`, or would do in a dry run (then without versions, revisions
+    and times); `unchanged` entries were as they had been. `repeated` is True when this request id had been committed
+    before.
     """
 
     to_revision: int
@@ -99,7 +100,8 @@ class Revert(Request[RevertReply], frozen=True, kw_only=True):
 
 class PurgeReply(Reply, frozen=True, kw_only=True):
     """`written` is the deletion (None: the entry was absent, or stays), `purged` how many versions lost their value
-    now, `backups` those that still hold one of them.
+    now, `backups` those that still hold one of them. `repeated` is True when this request id had been committed
+    before.
     """
 
     written: Written | None = None
