@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from cosessiond.audit.records import shown
+from cosessiond.store.memory import MemoryEngine
 from harness import Daemon
 from rawclient import Json, Pack
 from server.inprocess import Inside
@@ -71,6 +73,48 @@ def test_a_repeat_goes_on_and_touches_no_new_life(asked):
     again = asked.reply("purge", key="a", request_id="p")
     assert (again["repeated"], again["written"], again["purged"]) == (True, first["written"], 0)
     assert asked.reply("get", key="a")["entry"]["value"] == 2
+
+
+def recorded(asked):
+    """The records of purges, oldest first."""
+    records = asked.reply("audit", after=0, kind="admin")["records"]
+    return [each for each in records if each["operation"] == "purge"]
+
+
+def test_the_audit_has_that_it_began_and_how_it_ended_and_no_value(asked):
+    asked.reply("put", key="a", value=HIDDEN, project="p")
+    asked.reply("purge", key="a", project="p")
+    begun, ended = recorded(asked)
+    assert (begun["outcome"], ended["outcome"]) == ("begun", "ok")
+    for each in (begun, ended):
+        assert (each["subject"], each["project"], each["facts"]) == ("a", "p", {"revision": 2})
+        assert HIDDEN not in str(each)
+    assert asked.code("purge", key="a", before_revision=9, project="p") == "future_revision"
+    assert len(recorded(asked)) == 2, "what was refused did nothing"
+
+
+def test_one_that_fails_says_so_in_the_audit(asked, monkeypatch):
+    asked.reply("put", key="a", value=1)
+    monkeypatch.setattr(MemoryEngine, "erase", lambda _: False)
+    assert asked.code("purge", key="a") == "disk_full"
+    assert [each["outcome"] for each in recorded(asked)] == ["begun", "disk_full"]
+
+
+def test_that_it_began_is_in_the_audit_before_the_first_value_goes(asked, monkeypatch):
+    """Or a crash in between would leave no record of who did it."""
+    taken_out = MemoryEngine.purge
+
+    def purge(self, *arguments, **named):
+        kept = self.audited(after=0, before=0, limit=100, newest_first=False)
+        seen.append([shown(each).outcome for each in kept if shown(each).operation == "purge"])
+        return taken_out(self, *arguments, **named)
+
+    seen = []
+    monkeypatch.setattr(MemoryEngine, "purge", purge)
+    asked.reply("put", key="a", value=1)
+    asked.reply("delete", key="a")
+    asked.reply("purge", key="a")
+    assert seen == [["begun"]]
 
 
 @pytest.mark.parametrize(

@@ -94,8 +94,16 @@ class Journal:
         else:
             self._all.held_back += pace.held_back
 
-    def acted(self, operation: str, *, caller: Caller = Caller(), outcome: str = "ok", subject: str = "") -> None:  # noqa: B008 - a frozen struct
-        """Something was done about the daemon itself."""
+    def acted(
+        self,
+        operation: str,
+        *,
+        caller: Caller = Caller(),  # noqa: B008 - a frozen struct
+        outcome: str = "ok",
+        project: str = "",
+        subject: str = "",
+    ) -> None:
+        """Something was done about the daemon itself, or to what it keeps beside any batch."""
         self._store.note(
             record(
                 self._clock.wall_ms(),
@@ -103,6 +111,7 @@ class Journal:
                 operation=operation,
                 outcome=outcome,
                 instance=caller.instance,
+                project=project,
                 session=caller.session,
                 subject=subject,
             )

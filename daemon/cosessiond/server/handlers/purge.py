@@ -2,7 +2,8 @@
 
 First the entry is deleted, as by anybody and seen by its watches; then its versions and log rows lose their values, a
 slice at a time between commits; then the whole database is written anew, which alone leaves no byte of them. Each of
-the three may be done again, so an interrupted purge is repeated and never wrong.
+the three may be done again, so an interrupted purge is repeated and never wrong. The audit has that it began before the
+first value goes, and how it ended: one without an end was interrupted.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ class _Purge:
         self._call = call
         self._request = request
         self._id = id
+        self._caller = call.conversation.caller()  # who may be gone when it ends
         self._left = DECIDE_ATTEMPTS_MAX
         self._deletion: Committed | None = None
         self._before = request.before_revision
@@ -107,6 +109,8 @@ class _Purge:
             self._fail(error)
 
     def _take_out(self, after: int) -> None:
+        if not after:
+            self._record("begun")  # goes before the first slice, which is behind it in the queue
         id, before = self._id, self._before
         self._core.store.run(
             lambda engine: engine.purge(id, before=before, after=after, rows_max=PURGE_ROWS), self._taken_out
@@ -138,6 +142,7 @@ class _Purge:
         else:
             self._core.store.snapshots.forget(self._id)
             self._core.purges -= 1
+            self._record("ok")
             written = all_written(self._deletion) if self._deletion else []
             self._call.reply(
                 past.PurgeReply(
@@ -151,7 +156,12 @@ class _Purge:
 
     def _fail(self, error: CosessionError) -> None:
         self._core.purges -= 1
+        self._record(error.code)
         self._call.fail(error)
+
+    def _record(self, outcome: str) -> None:
+        _, project, key = self._id
+        self._core.journal.acted("purge", caller=self._caller, outcome=outcome, project=project, subject=key)
 
 
 def backups_that_hold(id: EntryId, before: int) -> list[str]:
