@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import pydoc
+import re
+import subprocess
+import sys
 
 import msgspec
 import pytest
 
+import cosession
 import docstrings
 from cosession import model, sync
 from cosession.messages.sessions import Layer
@@ -43,6 +48,30 @@ def test_sources_and_limits_are_told(told):
 def test_what_is_handed_out_is_found():
     """By return types and fields, also where no name of the package leads to it."""
     assert {model.Entry, model.Session, model.Instance, model.Written, Layer} <= docstrings.handed_out()
+
+
+# -- help() ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_package_tells_of_every_name():
+    assert [name for name in cosession.__all__ if f"`{name}`" not in cosession.__doc__] == []
+
+
+def test_help_shows_every_name_before_any_was_used():
+    """The names load their modules when they are first used; help() and dir() know them before."""
+    program = "import cosession; before = dir(cosession); help(cosession); print('dir:', *before)"
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    text, _, names = shown.rpartition("dir: ")
+    assert set(cosession.__all__) <= set(names.split())
+    for name in set(cosession.__all__) - {"__version__"}:
+        assert re.search(rf"^    (class )?{name}\b", text, re.MULTILINE), name
+    assert text.index("connect") < text.index("PACKAGE CONTENTS")
+
+
+def test_help_of_connect_shows_how_it_is_used():
+    text = pydoc.plain(pydoc.render_doc(cosession.connect))
+    assert "with cosession.connect(" in text
+    assert "Raises Unreachable" in text
 
 
 # -- seeded ----------------------------------------------------------------------------------------------------------

@@ -1,7 +1,20 @@
-"""cosession: one shared, versioned memory and one referee for the AI coding sessions of a machine.
+"""One shared, versioned memory and one referee for the AI coding sessions of a machine: the Python library.
+
+`connect` gives a `Client`; `help(cosession.Client)` says what it can be asked, and what all calls take and raise.
 
     with cosession.connect() as client:
         entry = client.put("plan/next", {"step": 1})
+        client.merge("plan/next", {"owner": "otter"}).value  # -> {'step': 1, 'owner': 'otter'}
+
+What is handed out: `Entry`, and `Written` where the value is known; `Version`, `Difference` and `Attribution` of what
+was; a `Session` of this program; a `Watch` of every `Change`, with `Reset` where it begins anew; an `AuditTrail` of
+each `AuditRecord`.
+
+Every error is a `CosessionError` with a `code`, and has a class where programs act on it: `Conflict`, `Compacted`,
+`EpochChanged`, `UnknownOutcome`, `TimedOut`, `Unreachable`, `Overloaded`, `NotAllowed`, `TooLarge`, `InvalidRequest`,
+`ConfigError`, `Closed`.
+
+`aio` has the same names, awaited; `sync` is where the blocking ones live. `__version__` is that of client and daemon.
 
 Rule: importing this package loads nothing but itself; a name loads its module when it is first used (PEP 562), so that
 the command line and the hooks pay only for what they need.

@@ -1,4 +1,8 @@
-"""The asyncio client: `async with cosession.aio.connect() as client`. The same names as the blocking one, awaited.
+"""The asyncio client: the same names as the blocking one, awaited.
+
+    async with cosession.aio.connect() as client:
+        entry = await client.add("builds")
+        entry.value  # -> 1
 
 Any number of calls may be in flight on one client; cancelling one leaves the others alone. `client.watch(...)` is
 iterated with `async for`; `client.session(...)` is entered with `async with`, or awaited.

@@ -1,4 +1,4 @@
-"""The blocking client: `with cosession.connect() as client`.
+"""The blocking client, which `cosession` itself names: `cosession.connect`, `cosession.Client` and so on.
 
 One socket and no thread, until a session promises heartbeats. Several threads may share a client; they are served one
 call at a time.
