@@ -319,6 +319,17 @@ def verbs(text: str) -> list[str]:
     return list(_compare("commands", shown, [(verb,) for verb in VERBS]))
 
 
+def library_errors(text: str) -> list[str]:
+    """Every class of errors with its code, and what to do; the base stands last, for all other codes."""
+    rows = tables(_chapter(text, "From Python")).get("error", [])
+    kinds = {type(errors.error_from(code, "")) for code in errors.CATALOGUE} - {errors.CosessionError}
+    wanted = [
+        (kind.__name__, kind.code) for kind in sorted(kinds, key=lambda kind: list(errors.CATALOGUE).index(kind.code))
+    ]
+    found = list(_compare("errors of the library", _cut(rows, 2), [*wanted, ("CosessionError", "any other")]))
+    return found + [f"errors of the library: {row[0]}: what to do?" for row in rows if len(row) < 3 or not row[2]]
+
+
 def variables(text: str) -> list[str]:
     """Every environment variable of ours that the code knows has a row, and every row is known."""
     shown = {row[0] for row in tables(_chapter(text, "Configuration")).get("variable", [])}

@@ -27,6 +27,7 @@ CHECKS = {
     documents.config_keys: README,
     documents.variables: README,
     documents.verbs: README,
+    documents.library_errors: README,
     documents.entry_points: README,
     documents.module_list: ARCHITECTURE,
     documents.schema_tables: ARCHITECTURE,
@@ -70,6 +71,8 @@ SEEDED = [
     (documents.variables, "| `COSESSION_NO_SPAWN` |", "| `COSESSION_NOSPAWN` |"),
     (documents.verbs, "| `cosession explain session ID` |", "| `cosession explain` |"),
     (documents.verbs, "| `cosession merge KEY PATCH` |", "| `cosession patch KEY PATCH` |"),
+    (documents.library_errors, "| `Conflict` | `conflict` |", "| `Conflict` | `conflicts` |"),
+    (documents.library_errors, "| `Closed` | `closed` |", "| `Shut` | `closed` |"),
     (documents.entry_points, "](daemon/cosessiond/app.py)", "](daemon/cosessiond/main.py)"),
     (documents.module_list, "| `daemon/cosessiond/store/hash.py` |", "| `daemon/cosessiond/store/hashes.py` |"),
     (documents.module_list, "| `client/cosession/wire.py` |", "| client/cosession/wire.py |"),
@@ -192,6 +195,11 @@ def test_other_output_is_noticed(shown, printed):
 )
 def test_same_output_passes(shown, printed):
     assert tour.matches(shown, printed)
+
+
+def test_blocks_that_are_no_part_of_the_tour_are_left_out():
+    text = "```sh terminal 2\necho 1\n```\n\n```python\nprint(2)\n```\n\n```text\n2\n```\n"
+    assert tour.blocks(text) == [tour.Block("sh", "terminal 2", "echo 1\n", None)]
 
 
 def test_tour_with_another_result_fails(home, tmp_path):

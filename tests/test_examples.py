@@ -50,16 +50,27 @@ def test_the_most_used_calls_have_an_example(flavour):
     assert {f"{flavour}.{name}" for name in TAUGHT} <= {example.name for example in examples.examples()}
 
 
+def not_as_shown(text):
+    """The blocks of a document that print something else than the text behind them, or fail."""
+    wrong = []
+    for code, shown in FENCE.findall(text):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+        if done.returncode or not tour.matches(shown, done.stdout):
+            wrong.append(f"{code}\nprinted\n{done.stdout}{done.stderr}\nand not\n{shown}")
+    return wrong
+
+
 @pytest.mark.parametrize("path", documents.documents(), ids=lambda path: path.name)
 @pytest.mark.usefixtures("surroundings")
 def test_python_of_a_document_prints_what_it_shows(path):
     """The blocks of the tour are run as a part of it, see test_docs."""
-    wrong = []
-    for code, shown in FENCE.findall(path.read_text(encoding="utf-8")):
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
-        if done.returncode or not tour.matches(shown, done.stdout):
-            wrong.append(f"{code}\nprinted\n{done.stdout}{done.stderr}\nand not\n{shown}")
+    wrong = not_as_shown(path.read_text(encoding="utf-8"))
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("block", ["print(1)\n```\n\n```text\n2", "print(1)", "raise SystemExit(1)", "nonsense"])
+def test_a_document_that_shows_something_else_is_noticed(block):
+    assert len(not_as_shown(f"```python\n{block}\n```\n")) == 1
 
 
 @pytest.mark.parametrize(

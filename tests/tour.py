@@ -46,15 +46,20 @@ class Block:
 
 
 def blocks(text: str) -> list[Block]:
-    """The blocks of the tour in order, the text of the first terminal last as `text`."""
+    """The blocks of the tour in order, the text of the first terminal last as `text`.
+
+    A block without a place is no part of it, and neither is the text that shows what that one prints.
+    """
     found: list[Block] = []
     end = -1
+    in_tour = False
     for match in _FENCE.finditer(text):
         language, place, code = match.groups()
-        if language == "text" and not place and found and text[end : match.start()].strip() == "":
+        if language == "text" and not place and in_tour and text[end : match.start()].strip() == "":
             found[-1] = Block(found[-1].language, found[-1].place, found[-1].code, code)
         elif place:
             found.append(Block(language, place, code, None))
+        in_tour = bool(place)
         end = match.end()
     return found
 

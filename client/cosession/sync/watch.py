@@ -27,9 +27,11 @@ class Watch(Startable):
 
     Iterating waits without end, or raises TimedOut after the `timeout_s` of `Client.watch` without a change, and may
     then go on. It raises Compacted, EpochChanged or Unreachable when the watch cannot be continued, and stops after
-    `close()`. One consumer at a time. `revision` and `epoch`: everything up to there has been handed out or is about to
-    be; a later watch with `start_revision=revision + 1, epoch=epoch` continues exactly there once the iteration has
-    been emptied.
+    `close()`. One consumer at a time.
+
+    `revision` and `epoch`: everything up to there has been handed out or is about to be. Where `synced` is True and the
+    iteration has been emptied, that is after TimedOut, a later watch with `start_revision=revision + 1, epoch=epoch`
+    continues exactly there.
     """
 
     def __init__(self, common: Common, request: Request, *, snapshot: bool, timeout_s: float | None) -> None:
