@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 
 import pytest
@@ -46,6 +47,20 @@ def test_following_prints_each_record_once_across_a_restart_and_ends_well(cli, d
     assert process.wait(20) == 0
     process.stdout.close()
     process.stderr.close()
+
+
+def test_following_says_that_the_store_began_anew_and_goes_on_with_its_first_record(cli, daemon):
+    process = cli.popen("audit", "--follow", "--json")
+    assert json.loads(process.stdout.readline())["operation"] == "start"
+    assert daemon.stop() == 0  # which is recorded after the wait has ended, so nobody sees it
+    shutil.move(daemon.home / "state", daemon.home / "earlier")
+    daemon.start()
+    found = json.loads(process.stdout.readline())
+    assert (found["id"], found["operation"]) == (1, "start")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (0, b"")
+    assert b"the store began anew, and its audit with it" in err
 
 
 @pytest.mark.parametrize(

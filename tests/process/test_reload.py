@@ -16,7 +16,7 @@ import pytest
 from cosessiond.process.filewatch import SETTLE_S_MAX
 from harness import Daemon
 from rawclient import Json, Pack
-from server.daemons import eventually
+from server.daemons import eventually, rests
 
 
 class Edited:
@@ -254,19 +254,4 @@ def test_an_idle_daemon_that_watches_its_configuration_stays_idle(edited: Edited
     """It opens descriptors and threads for it, and none of them wakes."""
     edited.write("limits.watches_max = 9\n")
     edited.goes_by("limits.watches_max", 9)
-    process = psutil.Process(edited.daemon.pid)
-
-    def wakes() -> int:
-        texts = (
-            Path(f"/proc/{process.pid}/task/{thread.id}/status").read_text(encoding="ascii")
-            for thread in process.threads()
-        )
-        return sum(int(text.split("voluntary_ctxt_switches:")[1].split()[0]) for text in texts)
-
-    settled = [wakes()]
-
-    def rests() -> bool:
-        settled.append(wakes())
-        return settled[-1] - settled[-50 if len(settled) > 50 else 0] == 0 and len(settled) > 50
-
-    eventually(rests, "no thread wakes for half a second")
+    rests(edited.daemon)

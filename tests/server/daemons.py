@@ -100,6 +100,26 @@ def eventually(holds: Callable[[], bool], what: str, timeout_s: float = 10.0) ->
         time.sleep(0.01)
 
 
+def rests(daemon: Daemon) -> None:
+    """Wait until no thread of it wakes for half a second; by /proc."""
+    process = psutil.Process(daemon.pid)
+
+    def wakes() -> int:
+        texts = (
+            Path(f"/proc/{process.pid}/task/{thread.id}/status").read_text(encoding="ascii")
+            for thread in process.threads()
+        )
+        return sum(int(text.split("voluntary_ctxt_switches:")[1].split()[0]) for text in texts)
+
+    settled = [wakes()]
+
+    def rested() -> bool:
+        settled.append(wakes())
+        return settled[-1] - settled[-50 if len(settled) > 50 else 0] == 0 and len(settled) > 50
+
+    eventually(rested, "no thread wakes for half a second")
+
+
 def drop(peer: Peer) -> None:
     """Close without reading what is left."""
     with contextlib.suppress(OSError):
