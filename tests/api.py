@@ -134,20 +134,26 @@ def attributes(kind: type) -> dict[str, str]:
 
 
 def function(full: str, thing: Any) -> Iterator[str]:
-    """Its name and what it returns, then its parameters in order; `*` begins those that go by name only."""
+    """Its name and what it returns, then its parameters in order: before `/` by place only, behind `*` by name only."""
     signature = inspect.signature(thing)
     word = "async def" if inspect.iscoroutinefunction(thing) else "def"
     yield f"{word} {full} -> {signature.return_annotation}"
     stars = False
+    slash = False
     for parameter in signature.parameters.values():
         if parameter.name == "self":
             continue
+        if slash and parameter.kind != parameter.POSITIONAL_ONLY:
+            yield "    /"
+        slash = parameter.kind == parameter.POSITIONAL_ONLY
         if parameter.kind == parameter.KEYWORD_ONLY and not stars:
             yield "    *"
         stars = stars or parameter.kind in (parameter.VAR_POSITIONAL, parameter.KEYWORD_ONLY)
         default = "" if parameter.default is parameter.empty else f" = {parameter.default!r}"
         star = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
         yield f"    {star}{parameter.name}: {parameter.annotation}{default}"
+    if slash:
+        yield "    /"
 
 
 def error(full: str, kind: type[errors.CosessionError]) -> Iterator[str]:

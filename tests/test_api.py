@@ -27,32 +27,16 @@ def test_both_clients_have_the_same_names():
     assert api.disagreements() == []
 
 
-def renamed(function, old, new):
-    """The function with a parameter of another name."""
+def other(function, parameter, **change):
+    """The function with one of its parameters changed."""
 
-    def other(*args, **names):
+    def instead(*args, **names):
         return function(*args, **names)
 
     signature = inspect.signature(function)
-    other.__signature__ = signature.replace(
-        parameters=[each.replace(name=new) if each.name == old else each for each in signature.parameters.values()]
-    )
-    return other
-
-
-def with_default(function, name, default):
-    """The function with another default."""
-
-    def other(*args, **names):
-        return function(*args, **names)
-
-    signature = inspect.signature(function)
-    other.__signature__ = signature.replace(
-        parameters=[
-            each.replace(default=default) if each.name == name else each for each in signature.parameters.values()
-        ]
-    )
-    return other
+    parameters = [each.replace(**change) if each.name == parameter else each for each in signature.parameters.values()]
+    instead.__signature__ = signature.replace(parameters=parameters)
+    return instead
 
 
 def without_field(struct, name):
@@ -64,12 +48,28 @@ def without_field(struct, name):
 #: What a change would do to users, and the line that must tell.
 SEEDED = {
     "a renamed parameter": (
-        lambda patch: patch.setattr(sync.Client, "get", renamed(sync.Client.get, "at_revision", "at")),
+        lambda patch: patch.setattr(sync.Client, "get", other(sync.Client.get, "at_revision", name="at")),
         "-def cosession.Client.get -> Entry | None | at_revision: int = 0",
     ),
     "a changed default": (
-        lambda patch: patch.setattr(cosession, "connect", with_default(cosession.connect, "timeout_s", 5.0)),
+        lambda patch: patch.setattr(cosession, "connect", other(cosession.connect, "timeout_s", default=5.0)),
         "+def cosession.connect -> Client | timeout_s: float = 5.0",
+    ),
+    "another annotation": (
+        lambda patch: patch.setattr(sync.Client, "add", other(sync.Client.add, "number", annotation="int")),
+        "+def cosession.Client.add -> Entry | number: int = 1",
+    ),
+    "a parameter by name only": (
+        lambda patch: patch.setattr(
+            cosession, "connect", other(cosession.connect, "socket", kind=inspect.Parameter.KEYWORD_ONLY)
+        ),
+        "+def cosession.connect -> Client | *",
+    ),
+    "a parameter by place only": (
+        lambda patch: patch.setattr(
+            cosession, "connect", other(cosession.connect, "socket", kind=inspect.Parameter.POSITIONAL_ONLY)
+        ),
+        "+def cosession.connect -> Client | /",
     ),
     "a removed method": (
         lambda patch: patch.delattr(aio.series.Series, "history"),
@@ -121,7 +121,7 @@ def test_seeded_change_is_noticed(change, monkeypatch):
 
 
 def test_a_client_that_differs_from_the_other_is_noticed(monkeypatch):
-    monkeypatch.setattr(aio.Client, "watch", renamed(aio.Client.watch, "prefix", "under"))
+    monkeypatch.setattr(aio.Client, "watch", other(aio.Client.watch, "prefix", name="under"))
     assert api.disagreements() == [
         "-def cosession.sync.Client.watch -> Watch | under: str = ''",
         "+def cosession.sync.Client.watch -> Watch | prefix: str = ''",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import pydoc
 import re
@@ -14,6 +15,7 @@ import pytest
 import cosession
 import docstrings
 from cosession import model, sync
+from cosession.messages import REQUESTS
 from cosession.messages.sessions import Layer
 from source_tree import ROOT
 
@@ -30,6 +32,42 @@ def test_every_parameter_is_explained():
 
 def test_every_refusal_that_the_protocol_names_is_named():
     assert docstrings.unnamed_errors(docstrings.routines(), PROTOCOL) == []
+
+
+def test_what_methods_send_is_what_is_said_here(daemon, monkeypatch):
+    """So that no refusal is left out above: each method is called once, and may send only what SENDS says."""
+    sent = []
+    call = sync.Client.call
+
+    def recorded(self, request, *, timeout_s=None):
+        sent.append(request.method)
+        return call(self, request, timeout_s=timeout_s)
+
+    monkeypatch.setattr(sync.Client, "call", recorded)
+    arguments = {
+        "update": ("a", lambda _: 1),
+        "put": ("a", 1),
+        "merge": ("a", {}),
+        "compact": (1,),
+        "revision_at": (0.0,),
+        "explain": ("x",),
+    }
+    named = {"revert": {"to_revision": 1}, "session": {"heartbeat_s": 0}}
+    by_itself = {"watch", "follow_audit"}  # over a connection of its own
+    without = {"range", "txn", "audit", "session", "sessions", "status", "ping"}
+    with cosession.connect(daemon.socket) as client:
+        for name in sorted(set(docstrings.SENDS) - by_itself):
+            del sent[:]
+            with contextlib.suppress(cosession.CosessionError):
+                getattr(client, name)(*arguments.get(name, () if name in without else ("a",)), **named.get(name, {}))
+            assert sent, name
+            assert set(sent) <= set(docstrings.SENDS[name]), name
+
+
+def test_every_method_is_known():
+    methods = {name.rpartition(".")[2] for name, _, owner in docstrings.routines() if owner is sync.Client}
+    assert methods == {*docstrings.SENDS, *docstrings.SENDS_NOTHING}
+    assert set().union(*docstrings.SENDS.values()) <= set(REQUESTS)
 
 
 def test_every_field_that_is_handed_out_is_explained():

@@ -149,13 +149,13 @@ class Overloaded(CosessionError):
 
 
 class Unreachable(CosessionError):
-    """No daemon answers on the socket, and none could be started; the message says why. Nothing was written."""
+    """No daemon answers on the socket, and none could be started; the message says why. No entry was written."""
 
     code = "unreachable"
 
 
 class TimedOut(CosessionError):
-    """No answer within the time allowed: nothing was written. A write that was sent and got no answer is
+    """No answer within the time allowed: no entry was written. A write that was sent and got no answer is
     `UnknownOutcome`.
     """
 

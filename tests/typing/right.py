@@ -35,6 +35,11 @@ def blocking() -> None:
         reveal_type(client.history("a"))  # list[cosession.model.Version]
         reveal_type(client.diff("a"))  # list[cosession.model.Difference]
         reveal_type(client.blame("a", "/step"))  # list[cosession.model.Attribution]
+        reveal_type(client.revert("a", to_revision=1).written)  # list[cosession.model.Written]
+        reveal_type(client.purge("a").backups)  # list[str]
+        reveal_type(client.revision_at(0.0))  # int
+        reveal_type(client.audit(kind="denial"))  # list[cosession.model.AuditRecord]
+        reveal_type(client.follow_audit().next())  # cosession.model.AuditRecord
         reveal_type(client.call(Get(key="a")))  # cosession.messages.store.GetReply
         done = client.txn(
             compares=[{"kind": "entry", "key": "a", "value": 0}], then=[{"op": "put", "key": "a", "value": 1}]

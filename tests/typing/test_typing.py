@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -14,13 +15,14 @@ import pytest
 from source_tree import ROOT
 
 HERE = Path(__file__).parent
+CACHE = ROOT / ".mypy_cache" / "users"
 SITE_PACKAGES = Path(sysconfig.get_path("purelib"))
 
 
-def mypy(directory, *paths, python=sys.executable):
+def mypy(directory, *paths, python=sys.executable, cache=CACHE):
     """What mypy says of programs, in a place where nothing of the tree is found: neither source nor configuration."""
     command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--no-error-summary", "--no-color-output"]
-    command += ["--cache-dir", str(ROOT / ".mypy_cache" / "users"), "--python-executable", str(python)]
+    command += ["--cache-dir", str(cache), "--python-executable", str(python)]
     done = subprocess.run([*command, *map(str, paths)], cwd=directory, capture_output=True, text=True, check=False)
     assert done.stderr == ""
     return done.stdout
@@ -78,4 +80,4 @@ def test_it_is_py_typed_that_does_it(tmp_path):
     shutil.copytree(SITE_PACKAGES / "cosession", other / "cosession", ignore=shutil.ignore_patterns("py.typed"))
     program = tmp_path / "program.py"
     program.write_text("import cosession\n\nprint(cosession)\n", encoding="utf-8")
-    assert "py.typed" in mypy(tmp_path, program, python=python)
+    assert "py.typed" in mypy(tmp_path, program, python=python, cache=os.devnull)
