@@ -49,8 +49,8 @@ class Contended(Series):
         Raises Conflict, whose `current` is the entry that stands, when `expect_revision` does not. `merge="three-way"`:
         what others changed since that revision is kept, and what you changed is added, where these are different
         members of dicts; else Conflict, whose `paths` are JSON pointers (RFC 6901) to what both changed. `ttl_s`: it
-        expires so many seconds after its last put; `ephemeral`: it ends with its session. Without either it stays.
-        `request_id` does not go together with `merge`.
+        expires so many seconds after its last put; `ephemeral`: it ends with its session; at most one of the two.
+        Without either it stays. `request_id` does not go together with `merge`.
 
             entry = await client.put("plan/next", {"step": 1}, expect_revision=0)
             entry = await client.put("plan/next", {"step": 2}, expect_revision=entry.mod_revision)

@@ -167,8 +167,7 @@ class Client(Contended, Startable):
         after: int | None = None,
         epoch: str = "",
     ) -> AuditTrail:
-        """Records of the audit as they are written, oldest first: those above id `after` (of `epoch`), or those to
-        come.
+        """Records of the audit as they are written, oldest first: above id `after` (of `epoch`), or those to come.
 
         The filters `session`, `kind` and `project` as for `audit`. When `epoch` is over it begins again at the first
         record, where `audit` would raise EpochChanged. See `AuditTrail`.

@@ -236,9 +236,10 @@ class Verbs:
         At most 128 writes and 960 KiB in all, each key once. Parts are structs of `cosession.messages.store` or dicts
         of the same shape: `{"kind": "entry", "key": "a", "field": "mod_revision", "value": 3}` (0: absent) and
         `{"kind": "range", "prefix": "b/", "max_mod_revision": 3}` compare; `{"op": "put", "key": "a", "value": 1}`,
-        `{"op": "delete", "key": "a"}`, `{"op": "merge", "key": "a", "patch": {}}`, `{"op": "add", "key": "a", "number":
-        1}` and `{"op": "append", "key": "a", "values": [1]}` write. Raises Conflict when a compare failed and there is
-        no `otherwise`, CosessionError `wrong_type` as `add` and `append` do.
+        `{"op": "delete", "key": "a"}`, `{"op": "merge", "key": "a", "patch": {}}`,
+        `{"op": "add", "key": "a", "number": 1}` and `{"op": "append", "key": "a", "values": [1]}` write. Raises
+        Conflict when a compare failed and there is no `otherwise`, CosessionError `wrong_type` as `add` and `append`
+        do.
 
             reply = client.txn(
                 compares=[{"kind": "entry", "key": "lock", "value": 0}],
