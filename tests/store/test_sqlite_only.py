@@ -103,6 +103,18 @@ def test_a_start_brings_the_tables_up_to_the_log(tmp_path: Path, settled: int) -
     assert recorded(place.directory, "applied_revision") == 6
 
 
+def test_an_id_that_was_forgotten_and_used_again_is_known_while_it_is_behind(tmp_path: Path) -> None:
+    """Writing what its first use left behind must not take its second one along."""
+    engine = SqliteEngine.open(tmp_path, window=Window(request_ids=1), new_epoch=lambda: EPOCH)
+    for request in ("r1", "r2", "r1"):
+        commit(engine, put("a"), request=request)
+    assert engine.settle(1)
+    repeated = one(engine, batch(put("a"), request="r1"))
+    assert isinstance(repeated, Committed)
+    assert (repeated.repeated, repeated.revision) == (True, 3)
+    engine.close()
+
+
 def test_the_tables_follow_the_log_in_slices(tmp_path: Path) -> None:
     engine = opened(tmp_path)
     for number in range(10):

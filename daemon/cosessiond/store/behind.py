@@ -134,7 +134,9 @@ class Behind:
                 self._versions[change.id] -= 1
                 if not self._versions[change.id]:
                     del self._versions[change.id]
-            self._requests.pop(step.outcome.origin.request_id, None)
+            request_id = step.outcome.origin.request_id
+            if self._requests.get(request_id) is step.outcome:  # and not a later one: an id that was forgotten is free
+                del self._requests[request_id]
 
     def trimmed(self, meta: reads.Meta, dropped_bytes: int) -> None:
         """The log begins where `meta` says and is shorter by so much: so it will be recorded with each step."""
