@@ -296,11 +296,11 @@ class MemoryEngine:
 
     def purge(self, id: EntryId, *, before: int, after: int, rows_max: int) -> Purged | None:
         """See `Engine.purge`. Versions without a value count as done and not as rows."""
-        standing = next((each.mod_revision for each in self.entries() if each.id == id), before)
+        before = min(before, next((each.mod_revision for each in self.entries() if each.id == id), before))
         found = [
             version.batch.revision
             for version in self._versions.get(id, [])
-            if after < version.batch.revision < min(before, standing)
+            if after < version.batch.revision < before
             and version.change.kind == "put"
             and not hash.is_trace(version.change.value)
         ]
