@@ -5,7 +5,8 @@ newest, and each marks what it changed; so a merge, an addition or a put that re
 only what is different. Lists are compared as in `differences`: elements keep their mark when others are put in before.
 
 Rule: pure, over JSON data; light, since the command line uses it too. What the oldest kept version may have found
-there already is marked by nobody, unless that version began the entry.
+there already is marked by nobody, unless that version began the entry; and so is what follows a version whose value was
+purged.
 """
 
 from __future__ import annotations
@@ -19,29 +20,36 @@ if TYPE_CHECKING:
 
 #: A mark of a leaf is the number of a version, UNKNOWN before the oldest; of an object or list the marks of its parts.
 UNKNOWN = -1
+#: A version whose value nobody can compare with any more.
+PURGED = "purged"
 
 
 def attributed(kinds: Sequence[str], values: Sequence[Any], numbers: Sequence[int]) -> list[tuple[str, Any, int]]:
     """(path, value, index of the version or UNKNOWN) of every leaf of the newest of these versions, newest first.
 
-    `kinds`: "put" or the kinds of an end; `numbers`: counted within one life of the entry. Empty when the newest is an
+    `kinds`: see `kind_of`; `numbers`: counted within one life of the entry. Empty when the newest is an
     end or there is none.
     """
     value: Any = None
     marks: Any = None
-    alive = False
+    alive = hidden = False
     for index in reversed(range(len(values))):
         if kinds[index] != "put":
-            alive = False
+            alive, hidden = False, kinds[index] == PURGED
         elif alive:
             marks = _marked(value, marks, values[index], index)
             value = values[index]
         else:
             value = values[index]
-            is_older = index == len(values) - 1 and numbers[index] > 1
+            is_older = hidden or (index == len(values) - 1 and numbers[index] > 1)
             marks = _all_marked(value, UNKNOWN if is_older else index)
             alive = True
     return list(_leaves("", value, marks)) if alive else []
+
+
+def kind_of(kind: str, *, purged: bool) -> str:
+    """What a version is for `attributed`: "put", PURGED, or the kind of an end."""
+    return PURGED if purged else kind
 
 
 def below(path: str, prefix: str) -> bool:

@@ -170,6 +170,8 @@ def _open_engine(state: Path, limits: Limits, new_epoch: Callable[[], str]) -> I
         audit_ms=limits.audit_s * 1000,
         audit_min=AUDIT_KEPT_MIN,
     )
+    # What SQLite keeps aside while it writes the database anew holds values: not in a place shared with others.
+    os.environ["SQLITE_TMPDIR"] = str(state)
     engine = SqliteEngine.open(state, window=window, new_epoch=new_epoch, was_used=secret.was_made(state))
     yield engine
     engine.close()  # not in a finally: after a failure the file is left exactly as it is

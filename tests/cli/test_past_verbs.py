@@ -88,9 +88,21 @@ def test_blame_says_what_is_older_than_what_is_kept(cli):
         cli.ok("merge", "k", f'{{"n": {number}}}')
     done = cli.ok("blame", "k")
     assert re.search(r"^/old +1 +- +- +older +-$", done.out, re.MULTILINE)
-    assert done.err == "cosession: older: it was there by revision 3, the oldest version that is kept\n"
+    assert (
+        done.err
+        == "cosession: older: it was there before the versions that are kept, or before one whose value was purged\n"
+    )
     (old,) = cli.ok("blame", "k", "/old", "--json").json["parts"]
     assert (old["mod_revision"], old["session"], old["time"]) == (0, "", 0.0)
+
+
+def test_nothing_is_said_of_what_was_purged(cli):
+    for value in ('{"a": "secret"}', '{"a": "secret", "b": 1}', '{"a": 1, "b": 1}', '{"a": 1, "b": 2}'):
+        cli.ok("put", "k", value)
+    cli.ok("purge", "k", "--before", "3")
+    found = {part["path"]: part["mod_revision"] for part in cli.ok("blame", "k", "--json").json["parts"]}
+    assert found == {"/a": 0, "/b": 4}
+    assert "was purged" in cli.refused(4, "diff", "k", "--from", "2").err
 
 
 def test_blame_of_what_is_not_there(cli):

@@ -130,3 +130,9 @@ def test_a_seeded_mistake_is_seen(mistake):
 
 def test_the_module_marks_in_the_way_it_compares():
     assert blame.alike([1, 2, 3], [1, 9, 3]) == (1, 1)
+
+
+def test_what_follows_a_purged_version_is_attributed_to_nobody_until_it_changes():
+    kinds = ["put", "put", blame.kind_of("put", purged=True), "put"]
+    values = [{"a": 2, "b": 1}, {"a": 1, "b": 1}, None, {"a": 1}]
+    assert attributed(kinds, values, [4, 3, 2, 1]) == [("/a", 2, 0), ("/b", 1, UNKNOWN)]

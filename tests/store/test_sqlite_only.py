@@ -24,7 +24,7 @@ from cosessiond.store.engine import (
     Write,
 )
 from cosessiond.store.live import Live
-from cosessiond.store.sqlite import SqliteEngine
+from cosessiond.store.sqlite import WAL_BYTES, SqliteEngine
 from store.engines import EPOCH, Place, batch, commit, delete, expect, id_of, merge, one, put, value_now
 
 
@@ -160,6 +160,9 @@ def test_the_log_of_sqlite_is_overwritten_and_not_grown(tmp_path: Path) -> None:
     commit(engine, put("a"))
     assert 0 < engine.unmoved_bytes < full
     assert wal.stat().st_size == size
+    assert engine.erase()
+    assert engine.unmoved_bytes == 0
+    assert wal.stat().st_size == WAL_BYTES
     engine.close()
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from time import time
 
-from cosession.blame import UNKNOWN, attributed, below
+from cosession.blame import UNKNOWN, attributed, below, kind_of
 from cosession.cli import render
 from cosession.cli.history import versions_kept
 from cosession.cli.line import Line
@@ -31,7 +31,8 @@ def run(given: Given) -> int:
     path = given.words[1] if len(given.words) > 1 else ""
     line = Line(given)
     versions, reply = versions_kept(given, line, at)
-    leaves = attributed(*([each[name] for each in versions] for name in ("kind", "value", "version")))
+    kinds = [kind_of(each["kind"], purged=each["purged"]) for each in versions]
+    leaves = attributed(kinds, *([each[name] for each in versions] for name in ("value", "version")))
     if not leaves:
         raise no_such_entry("blame", line, at)
     parts = [_part(*leaf, versions) for leaf in leaves if below(leaf[0], path)]
@@ -47,7 +48,7 @@ def run(given: Given) -> int:
         return 0
     _show(parts, _names(line, {part["session"] for part in parts} - {""}))
     if any(not part["mod_revision"] for part in parts):
-        render.note(f"older: it was there by revision {versions[-1]['mod_revision']}, the oldest version that is kept")
+        render.note("older: it was there before the versions that are kept, or before one whose value was purged")
     return 0
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from cosession.blame import UNKNOWN, attributed, below
+from cosession.blame import UNKNOWN, attributed, below, kind_of
 from cosession.differences import ABSENT, difference
 from cosession.errors import Compacted, CosessionError
 from cosession.model import Attribution, Difference, Version
@@ -36,7 +36,12 @@ def compared(one: Side, other: Side) -> tuple[Any, Any]:
 
 
 def value_of(version: Version) -> Any:
-    """The value of a version, ABSENT for an end."""
+    """The value of a version, ABSENT for an end. Raises Compacted where it was purged."""
+    if version.purged:
+        raise Compacted(
+            f"cannot compare with revision {version.mod_revision}: its value was purged; choose another revision",
+            data={"purged_revision": version.mod_revision},
+        )
     return version.value if version.kind == "put" else ABSENT
 
 
@@ -55,7 +60,7 @@ def differences(old: Any, new: Any) -> list[Difference]:
 def attributions(key: str, path: str, versions: Sequence[Version]) -> list[Attribution]:
     """Who wrote what of the newest of `versions`, below `path`; raises not_found when there is nothing."""
     leaves = attributed(
-        [version.kind for version in versions],
+        [kind_of(version.kind, purged=version.purged) for version in versions],
         [version.value for version in versions],
         [version.version for version in versions],
     )

@@ -69,7 +69,8 @@ class SqliteEngine:
 
     def __init__(self, db: sqlite3.Connection, path: Path, window: Window) -> None:
         self._db = db
-        self._wal = wal.Wal(Path(f"{path}-wal"))
+        self._wal_path = Path(f"{path}-wal")
+        self._wal = wal.Wal(self._wal_path)
         self._window = window
         self._live = Live()
         self._behind = behind.Behind()
@@ -99,7 +100,7 @@ class SqliteEngine:
             # What was recovered may be in the page cache only, if a sync has failed before: it is written and synced
             # anew before anyone is told of it.
             schema.checkpoint(db)
-            wal.lay_out(Path(f"{path}-wal"), WAL_BYTES)
+            wal.lay_out(engine._wal_path, WAL_BYTES)
         except (sqlite3.Error, DecodeError) as error:
             schema.abandon(db, path)
             raise StoreBroken(f"cannot read {path}: {error}") from error
@@ -376,6 +377,7 @@ class SqliteEngine:
         def erase() -> None:
             nonlocal erased
             erased = purging.erase(self._db)
+            wal.lay_out(self._wal_path, WAL_BYTES)
 
         return self._unless_full(erase) and erased
 
