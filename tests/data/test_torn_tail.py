@@ -11,7 +11,7 @@ import random
 
 import pytest
 
-from data import state_v1
+from data import states
 from durability.link import open_when_ready
 from harness import Daemon
 
@@ -21,9 +21,9 @@ PAGE = 4096
 SILENCE_S = 0.15
 
 
-def offsets():
+def offsets(store):
     """Inside the header, on a frame's border, inside its header, inside its page; and some at random."""
-    size = (state_v1.PLACE / "killed" / "store.db-wal").stat().st_size
+    size = (store.place / "store.db-wal").stat().st_size
     frame = FRAME_HEADER + PAGE
     last = WAL_HEADER + (size - WAL_HEADER) // frame * frame
     chance = random.Random(1)
@@ -43,13 +43,19 @@ def state_at(log, revision):
     return found
 
 
-@pytest.mark.parametrize("offset", offsets())
-def test_a_store_whose_wal_was_cut_opens_as_it_was_at_an_earlier_revision(home, offset):
-    expected = state_v1.load("killed")
-    state_v1.copy_store(state_v1.PLACE / "killed", home / "state")
+KILLED = [store for store in states.STORES if store.variant == "killed"]
+
+
+@pytest.mark.parametrize(
+    ("store", "offset"),
+    [pytest.param(store, offset, id=f"{store.schema}-{offset}") for store in KILLED for offset in offsets(store)],
+)
+def test_a_store_whose_wal_was_cut_opens_as_it_was_at_an_earlier_revision(home, store, offset):
+    expected = store.load()
+    states.copy_store(store.place, home / "state")
     os.truncate(home / "state" / "store.db-wal", offset)
     with Daemon(home) as daemon, open_when_ready(daemon.socket) as link:
-        log = state_v1.logged(daemon.socket, expected.revision, silence_s=SILENCE_S)
+        log = states.logged(daemon.socket, expected.revision, silence_s=SILENCE_S)
         # Whatever was cut off, what is left is the beginning of the same log ...
         kept = 0
         while kept < len(log) and kept < len(expected.log) and log[kept] == expected.log[kept]:
@@ -57,7 +63,7 @@ def test_a_store_whose_wal_was_cut_opens_as_it_was_at_an_earlier_revision(home, 
         revision = log[kept - 1].revision
         assert revision < expected.revision or kept == len(expected.log)
         # ... and what follows is only what the start itself wrote: the end of a session that was alive.
-        assert {change.key for row in log[kept:] for change in row.changes} <= {state_v1.ORPHAN, state_v1.ORPHANED_KEY}
+        assert {change.key for row in log[kept:] for change in row.changes} <= {states.ORPHAN, states.ORPHANED_KEY}
         found = {
             (each.space, each.project, each.entry.key): (
                 each.entry.value,
@@ -65,6 +71,12 @@ def test_a_store_whose_wal_was_cut_opens_as_it_was_at_an_earlier_revision(home, 
                 each.entry.create_revision,
                 each.entry.mod_revision,
             )
-            for each in state_v1.listed(link, revision)
+            for each in states.listed(link, revision)
         }
         assert found == state_at(expected.log, revision)
+        # The audit was cut at the same place: a session is in the one if and only if it is in the other.
+        if expected.audit:
+            same = [each for each in states.audited(link) if each in expected.audit]
+            assert same == expected.audit[: len(same)]
+            registered = {each.session for each in same if each.operation == "session.register"}
+            assert registered == {key for space, _, key in found if space == "$sessions"}

@@ -1,11 +1,12 @@
-"""Makes tests/data/state-v1/: two stores of schema 1, written by a real daemon, and what is expected of them.
+"""Makes tests/data/state-vN/: two stores of the schema that this daemon writes, by a real one, and what is expected.
 
-    python tests/data/make_state_v1.py
+    python tests/data/make_state.py
 
 `clean` was stopped in order; `killed` was stopped, started, written to and killed with SIGKILL, so that its newest
 batches are in the WAL only, with a session that was alive until then.
 
-Rule: run it only while schema 1 is not released. Afterwards these stores are what users have, and never change.
+Rule: run it only while that schema is not released. Afterwards these stores are what users have, and never change; so
+those of earlier schemas are made by no code that is still here.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ from msgspec import Raw, msgpack
 from cosession.errors import CosessionError
 from cosession.messages import Reply, Request, sessions
 from cosession.messages.admin import Status
+from cosession.messages.past import Purge, Revert
 from cosession.messages.store import (
+    Add,
+    Append,
     CompareEntry,
     CompareRange,
     Delete,
@@ -38,7 +42,8 @@ from cosession.messages.store import (
     TxnMerge,
     TxnPut,
 )
-from data import state_v1
+from cosessiond.store.migrations import SCHEMA
+from data import states
 from durability.link import Link, open_when_ready
 from durability.loop import ScriptedDaemon
 from harness import private_home
@@ -74,7 +79,7 @@ class Maker:
 
     def __init__(self, link: Link) -> None:
         self._link = link
-        self.requests: list[state_v1.Request] = []
+        self.requests: list[states.Request] = []
 
     def write(self, request: Request[Any]) -> int:
         """Send a write under the next request id; returns its revision (0: it took none)."""
@@ -83,7 +88,7 @@ class Maker:
         reply = self._link.call(named)
         revision = _revision(reply)
         params = msgpack.decode(msgpack.encode(named))
-        self.requests.append(state_v1.Request(method=named.method, params=params, revision=revision))
+        self.requests.append(states.Request(method=named.method, params=params, revision=revision))
         return revision
 
     def until(self, space: str, key: str, what: str) -> None:
@@ -116,8 +121,9 @@ def first_part(maker: Maker, socket: Path) -> None:
         maker.write(Delete(key=f"gone/{index}"))
     maker.write(Put(key="gone/3", value=raw("a second life")))
     for index in range(3):
-        maker.write(Put(key=f"notes/{index}", value=raw([index]), project=state_v1.PROJECT))
+        maker.write(Put(key=f"notes/{index}", value=raw([index]), project=states.PROJECT))
     _transactions(maker)
+    _operations(maker)
     maker.write(Put(key="lease/long", value=raw("kept"), ttl_s=MONTH_S))
     maker.write(Put(key="lease/detached", value=raw(1), ttl_s=MONTH_S))
     maker.write(Put(key="lease/detached", value=raw(2)))
@@ -150,6 +156,22 @@ def _transactions(maker: Maker) -> None:
             otherwise=[TxnPut(key="txn/otherwise", value=raw(True))],
         )
     )
+
+
+def _operations(maker: Maker) -> None:
+    for number in (1, 2, -0.5):
+        maker.write(Add(key="sum", number=number))
+    first = maker.write(Append(key="list", values=raw(["a"])))
+    maker.write(Append(key="list", values=raw(["b", {"c": 1}])))
+    maker.write(Revert(key="list", to_revision=first))
+    for index in range(3):
+        maker.write(Put(key="purged/all", value=raw(f"secret {index}")))
+    maker.write(Purge(key="purged/all"))
+    older = maker.write(Put(key="purged/older", value=raw("secret")))
+    maker.write(Put(key="purged/older", value=raw("kept")))
+    maker.write(Purge(key="purged/older", before_revision=older + 1))
+    with contextlib.suppress(CosessionError):  # for the audit
+        maker.write(Put(space="$sessions", key="denied", value=raw("secret")))
 
 
 def _sessions(maker: Maker, socket: Path) -> None:
@@ -209,7 +231,7 @@ def _register(name: str, *, replaces: str = "") -> sessions.Register:
         name=name,
         agent="custom",
         model="none",
-        project=state_v1.PROJECT,
+        project=states.PROJECT,
         branch="main",
         host="example",
         replaces=replaces,
@@ -222,12 +244,12 @@ def _register(name: str, *, replaces: str = "") -> sessions.Register:
 def _revision(reply: Reply) -> int:
     written = getattr(reply, "written", None)
     if isinstance(written, list):
-        return int(getattr(reply, "txn_revision", 0))
+        return written[0].mod_revision if written else 0
     return written.mod_revision if written else 0
 
 
-def make(variant: str, home: Path) -> state_v1.Expected:
-    """One variant, made in `home` and copied to its place."""
+def make(store: states.Committed, home: Path) -> states.Expected:
+    """One store, made in `home` and copied to its place."""
     script = Path(__file__).resolve().with_name("elsewhere.py")
     daemon = ScriptedDaemon(home, command=[sys.executable, str(script)])
     with contextlib.ExitStack() as stack:
@@ -236,44 +258,50 @@ def make(variant: str, home: Path) -> state_v1.Expected:
         with open_when_ready(daemon.socket) as link:
             maker = Maker(link)
             first_part(maker, daemon.socket)
-        if variant == "killed":
+        if store.variant == "killed":
             daemon.restart()
             with open_when_ready(daemon.socket) as link:
                 later = Maker(link)
                 later.requests = maker.requests
-                stack.enter_context(session(daemon.socket, state_v1.ORPHAN, "stay"))
-                later.until("context", state_v1.ORPHANED_KEY, "present")
+                stack.enter_context(session(daemon.socket, states.ORPHAN, "stay"))
+                later.until("context", states.ORPHANED_KEY, "present")
                 second_part(later)
         expected = _read_back(daemon, maker.requests)
-        if variant == "killed":
+        if store.variant == "killed":
             daemon.kill()
         else:
             daemon.stop()
-    place = state_v1.PLACE / variant
-    for name in state_v1.FILES:
+    place = store.place
+    place.mkdir(parents=True, exist_ok=True)
+    for name in states.FILES:
         (place / name).unlink(missing_ok=True)
-    state_v1.copy_store(home / "state", place)
-    epoch, revision, chain, state = state_v1.recorded(place)
-    assert (epoch, revision) == (expected.epoch, expected.revision)
-    hashes = {"chain_hash": chain, "state_hash": state, "files": state_v1.digests(place)}
-    return msgspec.structs.replace(expected, **hashes)
+    states.copy_store(home / "state", place)
+    states.cut_wal(place)
+    _, revision, chain, state = states.recorded(place)
+    found = msgspec.structs.replace(
+        expected, chain_hash=chain, state_hash=state, settled=revision, files=states.digests(place)
+    )
+    assert found.recorded == states.recorded(place)
+    assert revision == expected.revision or store.variant == "killed", "an orderly end leaves nothing to derive"
+    return found
 
 
-def _read_back(daemon: ScriptedDaemon, requests: list[state_v1.Request]) -> state_v1.Expected:
+def _read_back(daemon: ScriptedDaemon, requests: list[states.Request]) -> states.Expected:
     with open_when_ready(daemon.socket) as link:
         hello = link.hello()
-        log = state_v1.logged(daemon.socket, hello.revision)
-        expected = state_v1.Expected(
+        log = states.logged(daemon.socket, hello.revision)
+        expected = states.Expected(
             epoch=hello.epoch,
             revision=hello.revision,
             wall_ms=time.time_ns() // 1_000_000,
             chain_hash="",
             state_hash="",
             files={},
-            entries=state_v1.listed(link, hello.revision),
-            histories=state_v1.histories(link, hello.revision, log),
+            entries=states.listed(link, hello.revision),
+            histories=states.histories(link, hello.revision, log),
             log=log,
             requests=[request for request in requests if request.revision],
+            audit=states.audited(link),
         )
         assert link.call(Status()).revision == hello.revision, "the store moved while it was read"
     return expected
@@ -281,12 +309,12 @@ def _read_back(daemon: ScriptedDaemon, requests: list[state_v1.Request]) -> stat
 
 def main() -> int:
     """Make both."""
-    for variant in state_v1.VARIANTS:
+    for store in (states.Committed(SCHEMA, variant) for variant in states.VARIANTS):
         with private_home() as home:
-            expected = make(variant, home)
-        state_v1.save(variant, expected)
-        entries, size = len(expected.entries), sum(path.stat().st_size for path in (state_v1.PLACE / variant).iterdir())
-        print(f"{variant}: {entries} entries, {expected.revision} revisions, {size} bytes, {expected.files}")
+            expected = make(store, home)
+        store.save(expected)
+        entries, size = len(expected.entries), sum(path.stat().st_size for path in store.place.iterdir())
+        print(f"{store.variant}: {entries} entries, {expected.revision} revisions, {size} bytes, {expected.files}")
     return 0
 
 

@@ -1,5 +1,5 @@
-"""What is in the stores of tests/data/state-v1/ and how it is read back: shared by the script that makes them and the
-test that opens them.
+"""What is in the stores of tests/data/state-v*/ and how it is read back: shared by the script that makes them and the
+tests that open them.
 
 Rule: everything is read over the socket, except the recorded hashes, which are in the file alone.
 """
@@ -7,25 +7,32 @@ Rule: everything is read over the socket, except the recorded hashes, which are 
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import sqlite3
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from msgspec import Struct, msgpack
 
+from cosession.messages.audit import Audit
+from cosession.messages.limits import AUDIT_RECORDS_MAX
 from cosession.messages.past import History
 from cosession.messages.store import Range
 from cosession.messages.watches import Watch, WatchEvent
-from cosession.model import Change, Entry, Version
+from cosession.model import AuditRecord, Change, Entry, Version
 from durability.link import Link, open_when_ready
 
-PLACE: Final = Path(__file__).resolve().with_name("state-v1")
+HERE: Final = Path(__file__).resolve().parent
+SCHEMAS: Final = (1, 2)
 VARIANTS: Final = ("clean", "killed")
 FILES: Final = ("store.db", "store.db-wal")
+#: https://www.sqlite.org/fileformat.html#the_write_ahead_log, with pages of 4 KiB.
+WAL_HEADER: Final = 32
+WAL_FRAME: Final = 24 + 4096
 PROJECT: Final = "example"
 PLACES: Final = (("context", "global"), ("context", PROJECT), ("$sessions", "global"))
 #: The session of `killed` that was alive when the daemon was not any more, and what was to end with it.
@@ -69,7 +76,10 @@ class Logged(Struct, frozen=True, kw_only=True):
 
 
 class Expected(Struct, frozen=True, kw_only=True):
-    """Everything that one store holds at `revision`, which was written at `wall_ms`. Hashes are hexadecimal."""
+    """Everything that one store holds at `revision`, which was written at `wall_ms`. Hashes are hexadecimal, and those
+    of the revision `settled` (0: the same), up to which its tables are derived; behind it there is the log only.
+    `audit` is what was recorded until then; schema 1 has none.
+    """
 
     epoch: str
     revision: int
@@ -81,24 +91,44 @@ class Expected(Struct, frozen=True, kw_only=True):
     histories: list[Kept]
     log: list[Logged]
     requests: list[Request]
+    audit: list[AuditRecord] = []
+    settled: int = 0
+
+    @property
+    def recorded(self) -> tuple[str, int, str, str]:
+        """What `recorded` must find in its file."""
+        return self.epoch, self.settled or self.revision, self.chain_hash, self.state_hash
 
 
-def load(variant: str) -> Expected:
-    """What is expected of a variant."""
-    return msgspec.json.decode((PLACE / variant / "expected.json").read_bytes(), type=Expected)
+class Committed(NamedTuple):
+    """One store in the repository."""
+
+    schema: int
+    variant: str
+
+    @property
+    def place(self) -> Path:
+        """Its directory."""
+        return HERE / f"state-v{self.schema}" / self.variant
+
+    def load(self) -> Expected:
+        """What is expected of it."""
+        return msgspec.json.decode((self.place / "expected.json").read_bytes(), type=Expected)
+
+    def save(self, expected: Expected) -> None:
+        """Write that, one record a line, so that a change can be read."""
+        lines = []
+        for name, value in msgspec.to_builtins(expected).items():
+            if isinstance(value, list):
+                rows = ",\n  ".join(msgspec.json.encode(row).decode() for row in value)
+                lines.append(f' "{name}": [\n  {rows}\n ]')
+            else:
+                lines.append(f' "{name}": {msgspec.json.encode(value).decode()}')
+        text = "{\n" + ",\n".join(lines) + "\n}\n"
+        (self.place / "expected.json").write_text(text, encoding="utf-8")
 
 
-def save(variant: str, expected: Expected) -> None:
-    """Write it, one record a line, so that a change can be read."""
-    lines = []
-    for name, value in msgspec.to_builtins(expected).items():
-        if isinstance(value, list):
-            rows = ",\n  ".join(msgspec.json.encode(row).decode() for row in value)
-            lines.append(f' "{name}": [\n  {rows}\n ]')
-        else:
-            lines.append(f' "{name}": {msgspec.json.encode(value).decode()}')
-    text = "{\n" + ",\n".join(lines) + "\n}\n"
-    (PLACE / variant / "expected.json").write_text(text, encoding="utf-8")
+STORES: Final = [Committed(schema, variant) for schema in SCHEMAS for variant in VARIANTS]
 
 
 def digests(directory: Path) -> dict[str, str]:
@@ -116,8 +146,28 @@ def copy_store(source: Path, state: Path) -> None:
             (state / name).chmod(0o600)
 
 
+def tables(source: Path) -> tuple[int, list[tuple[str, str]]]:
+    """The schema of a store and how its tables and indexes were made; a copy is read."""
+    with tempfile.TemporaryDirectory(prefix="cs-state-") as place:
+        copy_store(source, Path(place))
+        db = sqlite3.connect(Path(place) / "store.db")
+        (schema,) = db.execute("PRAGMA user_version").fetchone()
+        made = db.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name").fetchall()
+        db.close()
+    return schema, made
+
+
+def cut_wal(directory: Path) -> None:
+    """Cut off what was laid out of the WAL and never written, so that the repository need not keep it."""
+    wal = directory / FILES[1]
+    if wal.exists():
+        used = len(wal.read_bytes().rstrip(b"\0"))
+        frames = -(-(used - WAL_HEADER) // WAL_FRAME)
+        os.truncate(wal, WAL_HEADER + frames * WAL_FRAME)
+
+
 def recorded(source: Path) -> tuple[str, int, str, str]:
-    """Epoch, revision, chain hash and state hash as they stand in the file of schema 1; a copy is read."""
+    """Epoch, revision, chain hash and state hash as they stand in the file; a copy is read."""
     with tempfile.TemporaryDirectory(prefix="cs-state-") as place:
         copy_store(source, Path(place))
         db = sqlite3.connect(Path(place) / "store.db")
@@ -145,6 +195,13 @@ def histories(link: Link, revision: int, log: list[Logged]) -> list[Kept]:
         assert not reply.more, "the store is small"
         found.append(Kept(space=space, project=project, key=key, versions=reply.versions))
     return found
+
+
+def audited(link: Link) -> list[AuditRecord]:
+    """The audit, oldest first."""
+    reply = link.call(Audit(after=0, limit=AUDIT_RECORDS_MAX))
+    assert not reply.more, "the store is small"
+    return reply.records
 
 
 def logged(socket: Path, revision: int, *, like: Sequence[Logged] = (), silence_s: float = 1.0) -> list[Logged]:
