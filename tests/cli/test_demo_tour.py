@@ -78,6 +78,7 @@ def test_it_waits_for_enter_and_ctrl_c_leaves_nothing(nowhere, place):
         terminal.wait_for("$ cosession get plan/next")
         assert "\n    1\n" in terminal.screen
         assert max(map(len, terminal.screen.splitlines())) <= 70
+        terminal.settle()
         terminal.type("\x03")
         assert terminal.finish() == 130
         assert "Traceback" not in terminal.screen

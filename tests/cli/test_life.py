@@ -135,7 +135,18 @@ def test_status_for_people_and_programs(cli, daemon):
     cli.ok("put", "k", '"value"')
     lines = cli.ok("status").out.splitlines()
     names = [line.split()[0] for line in lines]
-    assert names == ["daemon", "socket", "state", "revision", "entries", "database", "sessions", "clients"]
+    assert names == [
+        "daemon",
+        "socket",
+        "state",
+        "revision",
+        "entries",
+        "database",
+        "sessions",
+        "audit",
+        "clients",
+        "conflicts",
+    ]
     assert f"pid {daemon.pid}" in lines[0]
     assert str(daemon.socket) in lines[1]
     status = cli.ok("status", "--json").json

@@ -48,8 +48,8 @@ def acknowledge_before_commit() -> None:
     def put_off(self: sqlite.SqliteEngine, *arguments: Any) -> None:
         later.append(lambda: write(self, *arguments))
 
-    def commit_late(self: commit.Worker) -> None:
-        committed(self)
+    def commit_late(self: commit.Worker, share: float) -> None:
+        committed(self, share)
         time.sleep(UNWRITTEN_S)
         while later:
             later.pop(0)()
@@ -157,9 +157,9 @@ def commit_backwards() -> None:
     """P3: what has queued up is committed the last one first."""
     commit_group = commit.Worker._commit
 
-    def commit_reversed(self: commit.Worker) -> None:
+    def commit_reversed(self: commit.Worker, share: float) -> None:
         self._tickets.reverse()
-        commit_group(self)
+        commit_group(self, share)
 
     commit.Worker._commit = commit_reversed  # type: ignore[method-assign]
 

@@ -155,7 +155,7 @@ class Guarded:
         self.lock = InstanceLock(self.lock_path, lambda _: None)
         self.socket_path.touch()
         self.log = Log()
-        app._guard(self.inside.core, self.lock, self.socket_path, self.log)
+        app._guard(self.inside.core, self.lock, self.socket_path, self.log, lambda: None)
 
     def after(self, rounds: int = 1) -> bool:
         """Whether the daemon was told to stop within so many looks."""

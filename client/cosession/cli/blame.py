@@ -31,7 +31,7 @@ def run(given: Given) -> int:
     path = given.words[1] if len(given.words) > 1 else ""
     line = Line(given)
     versions, reply = versions_kept(given, line, at)
-    kinds = [kind_of(each["kind"], purged=each["purged"]) for each in versions]
+    kinds = [kind_of(each["kind"], purged=each.get("purged", False)) for each in versions]
     leaves = attributed(kinds, *([each[name] for each in versions] for name in ("value", "version")))
     if not leaves:
         raise no_such_entry("blame", line, at)

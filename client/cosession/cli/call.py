@@ -37,7 +37,7 @@ CALL = Verb(
     "request id, and no daemon is started. A parameter that does not exist is answered with those that do.\n\n"
     "methods:\n"
     "  hello ping status admin.reload admin.stop\n"
-    "  get range put delete merge add append txn history compact revision_at revert purge watch unwatch\n"
+    "  get range put delete merge add append txn history compact revision_at revert purge turn audit watch unwatch\n"
     "  session.register session.heartbeat session.close session.list session.explain",
     examples=(
         ("cosession debug call ping", "without parameters"),

@@ -77,7 +77,7 @@ def versions_kept(
 
 
 def _shown(version: dict[str, Any]) -> str:
-    if version["purged"]:
+    if version.get("purged"):
         return "(purged)"
     return render.brief(version["value"]) if version["version"] else "-"
 

@@ -29,7 +29,7 @@ def value_at(line: Line, at: dict[str, Any], revision: int) -> Any:
 
 def value_of(version: dict[str, Any]) -> Any:
     """The value of a version, ABSENT for an end. Raises Compacted where it was purged."""
-    if version["purged"]:
+    if version.get("purged"):
         revision = version["mod_revision"]
         raise Compacted(
             f"cannot compare with revision {revision}: its value was purged; choose another revision",

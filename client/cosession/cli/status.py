@@ -33,7 +33,7 @@ def run(given: Given) -> int:
         ("entries", f"{status['entries']:,}, {render.size(status['live_bytes'])}"),
         ("database", f"{render.size(status['database_bytes'])} with log and history{_behind(status)}"),
         ("sessions", f"{status['sessions']:,} alive"),
-        ("audit", f"{count(status['audit_records'], 'record')}, {status['audit_cut']:,} cut"),
+        ("audit", f"{count(status.get('audit_records', 0), 'record')}, {status.get('audit_cut', 0):,} cut"),
         ("clients", f"{count(status['connections'], 'connection')}, {count(status['watches'], 'watch')}"),
         ("conflicts", _conflicts(status)),
     )
@@ -53,14 +53,16 @@ def run(given: Given) -> int:
 
 def _behind(status: dict[str, Any]) -> str:
     """How far trimming is behind, when it is worth a word: a little is left until there is a pause."""
-    batches, size = status["surplus_batches"], status["surplus_bytes"]
+    batches, size = status.get("surplus_batches", 0), status.get("surplus_bytes", 0)
     if batches < BEHIND_BATCHES and size < BEHIND_BYTES:
         return ""
     return f"; {count(batches, 'batch')}, {render.size(size)} beyond the log window"
 
 
 def _conflicts(status: dict[str, Any]) -> str:
-    resolved, unresolved, pending = (status[f"conflicts_{name}"] for name in ("resolved", "unresolved", "pending"))
+    resolved, unresolved, pending = (
+        status.get(f"conflicts_{name}", 0) for name in ("resolved", "unresolved", "pending")
+    )
     if not resolved + unresolved + pending:
         return "none since the start"
     return f"{resolved:,} resolved, {unresolved:,} not" + (f", {pending:,} not yet" if pending else "")

@@ -30,6 +30,7 @@ class Reset(Struct, frozen=True, kw_only=True):
     mod_revision: int
     session: str = ""
     time: float = 0.0
+    purged: bool = False
 
 
 WatchItem = Change | Reset

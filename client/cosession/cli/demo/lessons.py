@@ -120,6 +120,11 @@ LESSONS = (
                 "agents are, and have one.",
                 wants=("/owner", "merge", "/step", "txn"),
             ),
+            Step(
+                "What went wrong can be taken back: one more version, and nothing is forgotten.",
+                "cosession revert plan/next --to 3",
+                wants=("plan/next",),
+            ),
         ),
     ),
     Lesson(
@@ -131,8 +136,8 @@ LESSONS = (
                 """echo 'import json, sys; print((json.load(sys.stdin) or 0) + 1)' > add_one.py
 for i in 1 2 3; do
     for j in 1 2 3 4; do
-        until cosession update count -- python add_one.py; do :; done
-    done > /dev/null 2>&1 &
+        cosession update count -- python add_one.py
+    done > /dev/null &
 done
 wait
 cosession get count""",
@@ -197,7 +202,7 @@ kill -9 $pid""",
                 "Nobody restarts it by hand: the next client does, within a moment.",
                 """cosession merge plan/next '{"back": true}'; cosession get plan/next""",
                 "Everything acknowledged is there.",
-                wants=('{"step": 3, "owner": "otter", "back": true}',),
+                wants=('{"step": 2, "owner": "otter", "back": true}',),
             ),
             Step(
                 "And the watch of the second process?",
