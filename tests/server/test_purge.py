@@ -178,3 +178,13 @@ def test_no_file_of_the_daemon_has_the_value_and_none_brings_it_back(home):
             assert again.reply("history", key="a")["versions"][1]["purged"]
             assert again.reply("get", key="b1")["entry"]["value"] == "y" * 295
         assert held(home, HIDDEN) == []
+
+
+def test_a_repeat_knows_itself_when_nothing_stands_and_spares_what_was_deleted_since(asked):
+    asked.reply("put", key="a", value=HIDDEN)
+    first = asked.reply("purge", key="a", request_id="p1")
+    asked.reply("put", key="a", value="another life")
+    asked.reply("delete", key="a")
+    again = asked.reply("purge", key="a", request_id="p1")
+    assert (again["repeated"], again["written"], again["purged"]) == (True, first["written"], 0)
+    assert "another life" in [each["value"] for each in asked.reply("history", key="a")["versions"]]

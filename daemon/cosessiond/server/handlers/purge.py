@@ -74,12 +74,13 @@ class _Purge:
         core, request, before = self._core, self._request, self._request.before_revision
         origin = admission.origin(core, self._call, request)
         entry = core.store.get(self._id)
-        if entry is None or (before and entry.mod_revision >= before):
-            self._before = before or core.store.revision + 1
+        if entry is not None and before and entry.mod_revision >= before:
             self._take_out(0)
             return
-        # Without a bound whatever stands when the deletion lands is what shall go.
-        guard: list[Compare] = [EntryCompare(self._id, "mod_revision", entry.mod_revision)] if before else []
+        # Without a bound whatever stands when the deletion lands is what shall go. Nothing may stand: then the request
+        # id alone tells a repeat, which is about what was there when it was first sent, and not about a later life.
+        stands = entry.mod_revision if entry is not None else 0
+        guard: list[Compare] = [EntryCompare(self._id, "mod_revision", stands)] if before else []
         core.store.submit(core.store.batch(origin, guard, [Delete(self._id)]), self._deleted)
 
     def _deleted(self, outcome: Outcome) -> None:
