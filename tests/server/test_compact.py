@@ -12,6 +12,7 @@ import pytest
 
 from cli.conftest import COMMAND
 from cosession import connect
+from cosession.cli.compact import PART_BATCHES
 from cosession.errors import Compacted, CosessionError
 from harness import Daemon
 from rawclient import Json, Pack
@@ -86,6 +87,23 @@ def test_the_library_and_the_command_line(filled, home):
         assert (said.returncode, said.stdout) == (0, f"dropped 10 batches; kept whole from revision {newest - 10}\n")
         said = run("--keep", "3", "--json")
         assert json.loads(said.stdout) == {"compact_revision": newest - 2, "dropped": 8, "revision": newest}
+        said = run("--keep", str(newest + 9000))
+        assert said.returncode == 0
         said = run("--keep", "3")
         assert said.stdout == f"nothing to do: the log begins at revision {newest - 2} already\n"
         assert run().returncode == run("--to", "5", "--keep", "3").returncode == 64
+
+
+def test_a_refused_compact_drops_nothing_and_names_what_was_typed(filled, home):
+    """Though it goes in parts, of which the first would be within the store."""
+    env = {"COSESSION_HOME": str(home), "PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
+    with Json(filled.socket) as peer:
+        for number in range(PART_BATCHES):
+            peer.reply("put", key="often", value=number)
+        before = peer.reply("status")
+        said = subprocess.run(
+            [*COMMAND, "compact", "--to", "9999"], env=env, capture_output=True, text=True, check=False
+        )
+        assert said.returncode == 65
+        assert f"up to revision 9999: the store is at {before['revision']};" in said.stderr
+        assert peer.reply("status")["compact_revision"] == before["compact_revision"]

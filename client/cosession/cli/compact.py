@@ -1,6 +1,7 @@
 """`cosession compact`: give up the older part of the log, and the room it takes.
 
-Rule: on the fast path. It asks for a part at a time, so that what is done is seen, and Ctrl-C leaves it at that.
+Rule: on the fast path. It asks for a part at a time, so that what is done is seen, and Ctrl-C leaves it at that; what
+is refused is refused before the first part, so that it drops nothing.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from cosession.cli import render
 from cosession.cli.line import Line
 from cosession.cli.options import Given, Option, Verb, usage_error
 from cosession.cli.progress import Progress
+from cosession.errors import CosessionError
 
 #: Batches dropped with one request: a fraction of a second.
 PART_BATCHES = 2_000
@@ -42,6 +44,12 @@ def _target(given: Given, newest: int) -> int:
     to, keep = given.integer("--to", 0, low=1), given.integer("--keep", 0, low=1)
     if bool(to) == bool(keep):
         raise usage_error(COMPACT, "give one of --to and --keep")
+    if to > newest:
+        raise CosessionError(
+            f"cannot compact up to revision {to}: the store is at {newest}; ask for that or less",
+            code="future_revision",
+            data={"revision": newest},
+        )
     return to or max(1, newest - keep + 1)
 
 
