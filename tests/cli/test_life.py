@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -90,6 +91,18 @@ def test_restart_keeps_what_was_written(spawning):
     assert second["started"] is True
     assert is_gone(first["pid"])
     assert spawning.ok("get", "k").out == "1\n"
+
+
+def test_a_restart_that_could_not_start_again_stops_nothing(spawning):
+    pid = spawning.ok("start", "--json").json["pid"]
+    file = Path(spawning.ok("config", "path").out.strip())
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file.write_text("[log]\nlevel = 7\n")
+    file.chmod(0o600)
+    assert f"cannot use {file}:2: " in spawning.refused(78, "restart").err
+    assert spawning.ok("debug", "ping", "--json").json["pid"] == pid
+    file.unlink()
+    assert spawning.ok("restart", "--json").json["pid"] != pid
 
 
 def test_stop_finds_the_daemon_wherever_it_listens(spawning, home):

@@ -51,8 +51,11 @@ def run_stop(given: Given) -> int:
 
 
 def run_restart(given: Given) -> int:
-    """Stop if it runs, then start."""
+    """Stop if it runs, then start; one that could not start again is not stopped."""
+    from cosession.configfile import load
+
     _refuse_no_spawn(given)
+    load(Path(paths.config_file()))
     _stop(given)
     _report_started(given, _start(given), already=False)
     return 0
@@ -222,6 +225,7 @@ RESTART = Verb(
     "",
     run_restart,
     summary="Stop the daemon if it runs, and start it.",
-    text="Clients reconnect, sessions attach again and watches go on where they were.",
+    text="Clients reconnect, sessions attach again and watches go on where they were. With a\n"
+    "configuration that cannot be used it is refused (exit code 78) and the daemon goes on; see `config check`.",
     examples=(("cosession restart", "after an upgrade, for instance"),),
 )
