@@ -49,6 +49,16 @@ def test_the_exit_code_of_diff(cli):
     assert cli.run("diff", "a", "nothing", "--json").error["code"] == "not_found"
 
 
+def test_an_entry_does_not_differ_from_itself(cli):
+    """Only one KEY alone means its last write."""
+    written(cli, "a", "1")
+    written(cli, "a", "2")
+    same = cli.ok("diff", "a", "a", "--exit-code")
+    assert (same.out, same.err) == ("", "cosession: there is no difference\n")
+    assert cli.run("diff", "a", "--exit-code").code == 1
+    assert cli.run("diff", "nothing", "nothing", "--json").error["code"] == "not_found"
+
+
 def test_diff_where_an_entry_was_absent(cli):
     written(cli, "other", "0")
     written(cli, "a", '{"x": 1}')

@@ -33,7 +33,7 @@ def run(given: Given) -> int:
     one, other = ({"key": key, "project": project} for key in (given.words[0], given.words[-1]))
     first, second = given.integer("--from", 0), given.integer("--to", 0)
     line = Line(given)
-    if one == other and not first and not second:
+    if len(given.words) == 1 and not first and not second:
         old, new = _last_change(line, one)
     else:
         old, new = value_at(line, one, first), value_at(line, other, second)
