@@ -79,7 +79,9 @@ def test_values_from_standard_input(cli):
     assert cli.ok("get", "k").out == '{"a": [1, 2]}\n'
     cli.ok("put", "k", "-", "--string", stdin="line 1\nline 2\n")
     assert cli.ok("get", "k").out == "line 1\nline 2\n"
-    cli.ok("put", "k", "-", stdin="")
+    assert "--string for an empty string" in cli.refused(65, "put", "k", "-", stdin="").err
+    assert cli.ok("get", "k").out == "line 1\nline 2\n"
+    cli.ok("put", "k", "-", "--string", stdin="")
     assert cli.ok("get", "k", "--json").json["value"] == ""
 
 

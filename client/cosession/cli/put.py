@@ -66,6 +66,10 @@ def value_text(word: str, *, string: bool) -> str:
     """The JSON text of a VALUE argument: JSON if it parses, else a string; `-` reads it from standard input."""
     text = read_input() if word == "-" else word
     if not string:
+        if word == "-" and not text:  # what a command that failed leaves
+            raise InvalidRequest(
+                "cannot take standard input: it is empty; give --string for an empty string", code="parse_error"
+            )
         try:
             data.loads(text)
         except ValueError as error:
