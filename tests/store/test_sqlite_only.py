@@ -247,3 +247,29 @@ def test_sqlite_is_told_to_make_the_drive_of_a_mac_write(
     with closing(schema.open_database(tmp_path / "store.db", was_used=False)) as db:
         shown = [db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("fullfsync", "checkpoint_fullfsync")]
         assert shown == [full, full]
+
+
+def test_what_an_earlier_round_left_in_a_torn_frame_is_not_taken_for_another_program(tmp_path: Path) -> None:
+    """A power cut may keep the head of a frame and lose its page, where the bytes of an earlier round still stand."""
+    engine = opened(tmp_path)
+    for size in (4_000, 4_000, 9_000):
+        for number in range(60):
+            commit(engine, put(f"{size}/{number}", "x" * size))
+            engine.settle(512)
+        if size < 9_000:
+            engine.move()
+    wal = tmp_path / "store.db-wal"
+    revision, before = engine.position().revision, wal.read_bytes()
+    commit(engine, put("torn", "x" * 60_000))
+    after, frame = bytearray(wal.read_bytes()), 24 + int.from_bytes(before[8:12])
+    heads = range(32, len(after) - frame, frame)
+    (torn,) = [at for at in heads if before[at : at + 24] != after[at : at + 24] and after[at : at + 4] == b"\0\0\0\1"]
+    after[torn + 24 : torn + frame] = before[torn + 24 : torn + frame]
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    (copy / "store.db").write_bytes((tmp_path / "store.db").read_bytes())
+    (copy / "store.db-wal").write_bytes(after)
+    engine.close()
+    again = opened(copy, was_used=True)
+    assert again.position().revision == revision
+    again.close()

@@ -210,6 +210,7 @@ class Worker:
         notes = [self._notes.popleft() for _ in range(min(len(self._notes), AUDIT_GROUP_MAX))]
         outcomes = self._engine.apply([ticket.batch for ticket in group], [*records, *((None, note) for note in notes)])
         if group:
+            self._hopeless = False  # there may be room again: what is asked to go is tried once more
             self._deliver(self._subscriber.publish, group, outcomes)
         if records or notes:
             self._cutting = True
@@ -224,6 +225,7 @@ class Worker:
 
     def _take_slice(self, job: Slice) -> None:
         try:
+            self._hopeless = False  # it may have asked for something to go
             result: Any = job.run(self._engine)
         except (BelowWindow, ValuePurged) as error:
             result = error

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import struct
 import sys
 from pathlib import Path
 from typing import Final
@@ -21,7 +22,10 @@ APPLICATION_ID: Final = 0x636F7365
 _MAGIC: Final = b"SQLite format 3\x00"
 _HEADER_BYTES: Final = 100
 _FRAME_BYTES: Final = 24
+_WAL_HEADER_BYTES: Final = 32
 _PAGE_ONE: Final = (1).to_bytes(4)
+#: The last byte of a WAL's magic number when its checksums are over big-endian words.
+_BIG_ENDIAN: Final = b"\x83"
 
 # EXCLUSIVE before WAL: no shared memory file, and no second connection can ever open the database; before
 # SQLite 3.51.3 two connections that write and checkpoint can corrupt it. Each value is read back and compared.
@@ -103,30 +107,49 @@ def _check_header(path: Path, *, was_used: bool) -> None:
     if header and (len(header) < _HEADER_BYTES or not header.startswith(_MAGIC)):
         raise ConfigError(f"cannot use {path}: it is not a cosession database; move it away and start again")
     logged = _header_in_log(wal)
+    if logged and _strange(logged, path) is not None:
+        # A power cut may leave the heads of frames with what stood there in an earlier round: believed when it adds up.
+        logged = _header_in_log(wal, is_checked=True)
     header = logged or header
     if not header:
         return
-    pages, schema, application = (int.from_bytes(header[at : at + 4]) for at in (28, 60, 68))
-    if application != APPLICATION_ID and (application or pages > 1):  # one page and no id: killed while it was begun
-        raise ConfigError(f"cannot use {path}: it belongs to another program; move it away and start again")
-    if schema > SCHEMA:
-        _refuse_newer(path, schema)
+    strange = _strange(header, path)
+    if strange is not None:
+        raise strange
+    pages = int.from_bytes(header[28:32])
     page_bytes = int.from_bytes(header[16:18]) or 1  # the file format writes 65,536 as 1; then nothing is checked
     if not logged and size < pages * page_bytes:
         raise StoreBroken(f"cannot open {path}: {pages * page_bytes - size} bytes are missing at its end")
 
 
-def _header_in_log(wal: Path) -> bytes:
+def _strange(header: bytes, path: Path) -> ConfigError | None:
+    """Why a database with this header is not for us, None when it is."""
+    pages, schema, application = (int.from_bytes(header[at : at + 4]) for at in (28, 60, 68))
+    if application != APPLICATION_ID and (application or pages > 1):  # one page and no id: killed while it was begun
+        return ConfigError(f"cannot use {path}: it belongs to another program; move it away and start again")
+    return _newer(path, schema) if schema > SCHEMA else None
+
+
+def _header_in_log(wal: Path, *, is_checked: bool = False) -> bytes:
     """The newest committed header in the WAL (https://www.sqlite.org/fileformat.html#the_write_ahead_log), b"" if
-    there is none: after a crash the file may still show an older one. Checksums are left to SQLite.
+    there is none: after a crash the file may still show an older one.
+
+    With `is_checked` a frame counts only while the checksums over all up to it hold, as for SQLite; that costs a second
+    for a WAL of 10 MiB, and so is for what would be refused otherwise.
     """
     try:
         with os.fdopen(open_plain(wal, os.O_RDONLY), "rb") as file:
             start = file.read(32)
             page_bytes = int.from_bytes(start[8:12])
+            order = ">" if start[3:4] == _BIG_ENDIAN else "<"
+            sums = _checksum(order, start[:24], (0, 0)) if is_checked and len(start) == _WAL_HEADER_BYTES else (0, 0)
             committed = seen = b""
             while page_bytes and len(frame := file.read(_FRAME_BYTES)) == _FRAME_BYTES and frame[8:16] == start[16:24]:
                 page = file.read(page_bytes)
+                if is_checked:
+                    sums = _checksum(order, frame[:8] + page, sums) if len(page) == page_bytes else (-1, -1)
+                    if sums != (int.from_bytes(frame[16:20]), int.from_bytes(frame[20:24])):
+                        break
                 if frame[:4] == _PAGE_ONE:
                     seen = page[:_HEADER_BYTES]
                 if any(frame[4:8]):
@@ -134,6 +157,15 @@ def _header_in_log(wal: Path) -> bytes:
             return committed
     except FileNotFoundError:
         return b""
+
+
+def _checksum(order: str, data: bytes, sums: tuple[int, int]) -> tuple[int, int]:
+    """The checksum of a WAL, carried on over `data` (section "Checksum Algorithm" of the file format)."""
+    one, two = sums
+    for first, second in struct.iter_unpack(f"{order}II", data):
+        one = (one + first + two) & 0xFFFFFFFF
+        two = (two + second + one) & 0xFFFFFFFF
+    return one, two
 
 
 def _set(db: sqlite3.Connection, name: str, wanted: str, expected: object) -> None:
@@ -147,7 +179,7 @@ def _migrate(db: sqlite3.Connection, path: Path) -> None:
     (application,) = db.execute("PRAGMA application_id").fetchone()
     (schema,) = db.execute("PRAGMA user_version").fetchone()
     if schema > SCHEMA:
-        _refuse_newer(path, schema)
+        raise _newer(path, schema)
     if schema == SCHEMA:
         return
     if application != APPLICATION_ID and db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
@@ -189,8 +221,8 @@ def _checkpoint(db: sqlite3.Connection, mode: str) -> bool:
     return True
 
 
-def _refuse_newer(path: Path, schema: int) -> None:
-    raise ConfigError(
+def _newer(path: Path, schema: int) -> ConfigError:
+    return ConfigError(
         f"cannot use {path}: its schema is {schema}, this version knows {SCHEMA}; install the newer cosession again, "
         "or restore the backup made before the upgrade"
     )
