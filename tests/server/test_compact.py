@@ -57,6 +57,19 @@ def test_up_to_the_present_one_batch_stays_and_again_there_is_nothing_to_do(fill
         assert peer.reply("put", key="new", value=1)["written"]["mod_revision"] == newest + 1
 
 
+def test_what_changes_nothing_leaves_no_record(filled):
+    """Else whoever asks often enough takes the room of records that matter."""
+    with Json(filled.socket) as peer:
+        newest = peer.reply("ping")["revision"]
+        peer.reply("compact", revision=newest)
+        for _ in range(100):
+            peer.reply("compact", revision=1)
+            peer.code("compact", revision=newest + 1)
+            peer.reply("admin.reload")
+        records = peer.reply("audit", after=0, kind="admin")["records"]
+    assert [each["operation"] for each in records] == ["start", "compact"]
+
+
 def test_what_was_compacted_stays_so_after_a_sigkill(filled):
     with Json(filled.socket) as peer:
         newest = peer.reply("ping")["revision"]

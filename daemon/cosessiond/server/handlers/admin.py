@@ -99,12 +99,15 @@ def status(core: Core, _call: Call, _request: admin.Status) -> admin.StatusReply
 def reload(core: Core, call: Call, _request: admin.Reload) -> admin.ReloadReply:
     """Read the configuration again; raises ConfigError, which says that the one in force is kept."""
     configuration = core.configuration
+    before = configuration.error
     try:
         changed = configuration.reload()
     except ConfigError as error:
-        core.journal.acted("admin.reload", caller=call.conversation.caller(), outcome=error.code)
+        if configuration.error != before:
+            core.journal.acted("admin.reload", caller=call.conversation.caller(), outcome=error.code)
         raise ConfigError(f"{error.message}; the configuration in force is kept", data=error.data) from None
-    core.journal.acted("admin.reload", caller=call.conversation.caller())
+    if changed or before:  # asked in vain, it leaves no record: records crowd out records
+        core.journal.acted("admin.reload", caller=call.conversation.caller())
     return admin.ReloadReply(
         revision=core.store.revision,
         config_file=configuration.path,
