@@ -73,6 +73,7 @@ LAYERS: Final[dict[str, tuple[str, ...]]] = {
         "store.wal",
         "store.behind",
         "store.writes",
+        "store.past",
         "store.trimming",
         "store.auditing",
         "store.purging",
@@ -144,6 +145,7 @@ APART: Final[tuple[tuple[str, ...], ...]] = (
     ("cosessiond.store.memory", "cosessiond.store.behind"),
     ("cosessiond.store.memory", "cosessiond.store.trimming"),
     ("cosessiond.store.memory", "cosessiond.store.auditing"),
+    ("cosessiond.store.memory", "cosessiond.store.past"),
     ("cosessiond.store.memory", "cosessiond.store.purging"),
     ("cosession.demo", "cosession.handoff", "cosession.doctor", "cosession.service", "cosession.mcp", "cosession.hook"),
 )
@@ -185,6 +187,7 @@ HOMES: Final[dict[str, tuple[str, ...]]] = {
         "cosessiond.store.writes",
         "cosessiond.store.trimming",
         "cosessiond.store.auditing",
+        "cosessiond.store.past",
         "cosessiond.store.purging",
         "cosessiond.store.migrations.*",
     ),

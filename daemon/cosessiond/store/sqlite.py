@@ -21,7 +21,7 @@ from typing import Any, Final, TypeVar
 from msgspec import DecodeError
 
 from cosession.errors import ConfigError
-from cosessiond.store import behind, purging, reads, schema, wal
+from cosessiond.store import behind, past, purging, reads, schema, wal
 from cosessiond.store.apply import Evaluated, evaluate
 from cosessiond.store.auditing import AuditTable, due
 from cosessiond.store.engine import (
@@ -52,8 +52,6 @@ VERIFY_BATCHES: Final = 1_000
 VERIFY_BYTES: Final = 4 * 1024 * 1024
 #: What is laid out of the WAL at a start: about what it holds when it is checkpointed.
 WAL_BYTES: Final = 4 * 1024 * 1024
-#: Entries looked up at a time for a page of the past: what is behind may say that many of them are gone.
-PAGE_ROWS_MIN: Final = 64
 #: Batches that a start derives from the log at a time.
 REPLAY_BATCHES: Final = 256
 #: Rows that may be behind while the disk has no room for them; above that, nothing more is committed.
@@ -258,40 +256,19 @@ class SqliteEngine:
     def entry_at(self, id: EntryId, revision: int) -> Entry | None:
         """See `Engine`."""
         self._check_window(revision)
-        newest = self._behind.standing(id[0], id[1], id[2], revision)
-        entry = newest[id[2]] if id[2] in newest else self._guard(reads.entry_at, id, revision)
-        return None if entry is None else reads.whole(entry)
+        return self._guard(past.entry_at, self._behind, id, revision)
 
     def range_at(self, space: str, project: str, *, prefix: str, after: str, limit: int, revision: int) -> Page:
         """See `Engine`."""
         self._check_window(revision)
-        newest = self._behind.standing(space, project, prefix, revision)
-        start = after
-        found: list[Entry] = []
-        rows = max(PAGE_ROWS_MIN, limit)
-        while True:
-            page = self._guard(
-                reads.range_at, space, project, prefix=prefix, after=after, limit=rows, revision=revision
-            )
-            keys: dict[str, Entry | None] = {entry.id[2]: entry for entry in page.entries}
-            until = page.reached
-            keys |= {key: entry for key, entry in newest.items() if after < key and (not page.more or key <= until)}
-            found += [entry for _, entry in sorted(keys.items()) if entry is not None]
-            if len(found) > limit:
-                shown = tuple(map(reads.whole, found[:limit]))
-                return Page(shown, more=True, reached=shown[-1].id[2] if shown else start)
-            if not page.more or len(page.entries) < rows:
-                return Page(tuple(map(reads.whole, found)), page.more, until)
-            after = until
+        place = (space, project)
+        return self._guard(
+            past.range_at, self._behind, place, prefix=prefix, after=after, limit=limit, revision=revision
+        )
 
     def history(self, id: EntryId, limit: int, before: int) -> list[VersionRow]:
         """See `Engine`."""
-        shown = self._window.versions
-        rows = self._behind.history(id)[:shown]
-        found = [row for row in rows if before <= 0 or row.mod_revision < before]
-        if len(rows) < shown:
-            found += self._guard(reads.history, id, limit, before, shown - len(rows))
-        return found[:limit]
+        return self._guard(past.history, self._behind, id, limit=limit, before=before, shown=self._window.versions)
 
     def _check_window(self, revision: int) -> None:
         if revision < self._meta.compact_revision:
