@@ -61,7 +61,9 @@ def failing_syncs(daemon: Daemon) -> Iterator[None]:
 def traced(pid: int) -> bool:
     """Whether every thread of a process is traced."""
     threads = Path(f"/proc/{pid}/task").iterdir()
-    return all("TracerPid:\t0\n" not in (thread / "status").read_text(encoding="ascii") for thread in threads)
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # one that ended meanwhile
+        return all("TracerPid:\t0\n" not in (thread / "status").read_text(encoding="ascii") for thread in threads)
+    return False
 
 
 def request(number: int) -> dict[str, Any]:

@@ -105,11 +105,12 @@ def rests(daemon: Daemon) -> None:
     process = psutil.Process(daemon.pid)
 
     def wakes() -> int:
-        texts = (
-            Path(f"/proc/{process.pid}/task/{thread.id}/status").read_text(encoding="ascii")
-            for thread in process.threads()
-        )
-        return sum(int(text.split("voluntary_ctxt_switches:")[1].split()[0]) for text in texts)
+        found = 0
+        for thread in process.threads():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # one that ended meanwhile
+                text = Path(f"/proc/{process.pid}/task/{thread.id}/status").read_text(encoding="ascii")
+                found += int(text.split("voluntary_ctxt_switches:")[1].split()[0])
+        return found
 
     settled = [wakes()]
 

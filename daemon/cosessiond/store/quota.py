@@ -59,7 +59,8 @@ class Quota:
             self._metrics.hit("database_bytes")
             raise CosessionError(
                 f"cannot write: the database holds {limits.database_bytes_max} bytes with its log and history; "
-                "lower limits.log_window_revisions, or raise limits.database_bytes_max to its default",
+                "compact the log, purge keys whose history is large (also deleted ones), lower "
+                "limits.log_window_revisions, or raise limits.database_bytes_max to its default",
                 code="store_full",
             )
         if index.live_bytes + queued.bytes >= limits.live_bytes_max:
