@@ -70,6 +70,18 @@ def test_what_changes_nothing_leaves_no_record(filled):
     assert [each["operation"] for each in records] == ["start", "compact"]
 
 
+def test_a_time_will_do_as_well(filled):
+    env = {**filled.env, "PYTHONWARNINGS": "ignore"}
+
+    def run(*words):
+        return subprocess.run([*COMMAND, "compact", *words], env=env, capture_output=True, text=True, check=False)
+
+    assert "'soon'" in run("--to", "soon").stderr
+    assert run("--to", "2 h ago").returncode == 4, "the log does not reach back that far"
+    done = run("--to", "0 s ago", "--json")
+    assert json.loads(done.stdout)["compact_revision"] == 60, done.stderr
+
+
 def test_what_was_compacted_stays_so_after_a_sigkill(filled):
     with Json(filled.socket) as peer:
         newest = peer.reply("ping")["revision"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from cosession.cli import render
 from cosession.cli.line import Line
+from cosession.cli.moment import revision_of
 from cosession.cli.options import Given, Option, Verb, usage_error
 from cosession.cli.progress import Progress
 from cosession.errors import CosessionError
@@ -21,7 +22,7 @@ def run(given: Given) -> int:
     line = Line(given)
     status = line.ask("status", {})
     first, newest = status["compact_revision"], status["revision"]
-    target = _target(given, newest)
+    target = _target(given, line, newest)
     reached, reply = first, None
     with Progress(given, "dropping old batches", total=max(0, target - first)) as bar:
         while reply is None or reached < target:
@@ -39,9 +40,9 @@ def run(given: Given) -> int:
     return 0
 
 
-def _target(given: Given, newest: int) -> int:
+def _target(given: Given, line: Line, newest: int) -> int:
     """The revision to begin the log at."""
-    to, keep = given.integer("--to", 0, low=1), given.integer("--keep", 0, low=1)
+    to, keep = revision_of(given, "--to", line), given.integer("--keep", 0, low=1)
     if bool(to) == bool(keep):
         raise usage_error(COMPACT, "give one of --to and --keep")
     if to > newest:
@@ -55,17 +56,18 @@ def _target(given: Given, newest: int) -> int:
 
 COMPACT = Verb(
     "compact",
-    "(--to REVISION | --keep N)",
+    "(--to REV | --keep N)",
     run,
     summary="Drop the older batches of the log, for all projects.",
     text="Revisions below can no longer be read at, and watches that have not come so far begin anew. `history` keeps\n"
     "the newest 50 versions of each entry. The room is used again; the file does not become smaller.",
     options=(
-        Option("--to", "REVISION", "the oldest revision that stays"),
+        Option("--to", "REV", "the oldest revision that stays, or a time as in `get --at`"),
         Option("--keep", "N", "keep the newest N batches"),
     ),
     examples=(
         ("cosession compact --keep 10000", "all but the newest 10,000 changes"),
         ("cosession compact --to 52000 --json", "what is below revision 52000"),
+        ('cosession compact --to "3 d ago"', "what is older than three days"),
     ),
 )
