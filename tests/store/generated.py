@@ -88,6 +88,7 @@ _origins = st.builds(
     Origin,
     host=st.sampled_from(["", "h"]),
     session=st.sampled_from(["", "s1", "s2"]),
+    operation=st.sampled_from(["put", "txn"]),
     request_id=_requests,
     request_hash=st.sampled_from([b"one", b"one", b"one", b"two"]),
 )

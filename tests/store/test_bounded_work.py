@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from cosessiond.store import pacing, reads
 from cosessiond.store.engine import PAST_BYTES, PAST_KEYS, Page, Window, Write
@@ -175,3 +176,18 @@ def test_the_counter_sees_a_statement_that_looks_at_everything(open_engine: Call
 
 def test_the_bounds_are_those_that_a_slice_was_measured_with() -> None:
     assert (pacing.SLICE_ROWS, PAST_KEYS, PAST_BYTES) == (512, 1_024, 256 * 1024)
+
+
+@pytest.mark.parametrize(("operation", "steps_max"), [("txn", 200), ("put", None)])
+def test_the_repeat_of_a_wide_transaction_costs_little(
+    open_engine: Callable[[], SqliteEngine], operation: str, steps_max: int | None
+) -> None:
+    """Its answer shows no value, so none is looked up; one that shows them is the seeded bug."""
+    engine = open_engine()
+    sent = batch(*wide(1), request="r1")
+    sent = replace(sent, origin=replace(sent.origin, operation=operation))
+    engine.apply([sent])
+    while engine.unsettled_rows:
+        assert engine.settle(4_096)
+    steps = Counter(engine).of(lambda: engine.apply([sent]))
+    assert steps <= steps_max if steps_max else steps > 1_000

@@ -46,6 +46,16 @@ def test_a_repeat_gives_the_original_outcome_and_writes_nothing(engine: Engine) 
     assert value_now(engine, "a") == 2
 
 
+@pytest.mark.parametrize("operation", ["txn", "revert"])
+def test_the_repeat_of_a_wide_operation_has_no_values(engine: Engine, operation: str) -> None:
+    write = batch(put("a", 1), delete("b"), put("c", 3), request="r1")
+    write = replace(write, origin=replace(write.origin, operation=operation))
+    first = one(engine, write)
+    assert isinstance(first, Committed)
+    bare = tuple(replace(change, value=b"") for change in first.changes)
+    assert one(engine, write) == replace(first, changes=bare, repeated=True)
+
+
 def test_a_repeat_is_one_although_its_compares_fail_by_now(engine: Engine) -> None:
     write = batch(put("a"), when=(expect("a", "version", 0),), request="r1")
     first = one(engine, write)

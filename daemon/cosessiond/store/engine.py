@@ -24,6 +24,9 @@ BATCH_FORMAT: Final = 1
 PAST_KEYS: Final = 1_024
 PAST_BYTES: Final = 256 * 1024
 
+#: Operations of many writes, whose answer shows no value: a repeat of one looks none up, so that it stays cheap.
+WIDE_OPERATIONS: Final = frozenset({"txn", "revert"})
+
 #: Where an entry lives: (space, project, key).
 EntryId = tuple[str, str, str]
 
@@ -161,7 +164,7 @@ class Committed(Struct, frozen=True, gc=False):
 
     `revision` is the batch's own, or the store's current one when it changed nothing (`changes` is empty then).
     `repeated`: this request id had been committed before; these are its original revision and changes, nothing was
-    written now, and a value whose version is no longer kept is b"".
+    written now, and a value whose version is no longer kept is b"", as are all of an operation in WIDE_OPERATIONS.
     """
 
     revision: int

@@ -23,6 +23,7 @@ from cosession.messages.limits import BATCH_BYTES_MAX, VALUE_BYTES_MAX
 from cosessiond.store import hash
 from cosessiond.store.engine import (
     BATCH_FORMAT,
+    WIDE_OPERATIONS,
     Add,
     Append,
     Applied,
@@ -160,6 +161,7 @@ class MemoryEngine:
         for change in kept.changes:
             there = any(each.batch.revision == kept.revision for each in self._versions[change.id])
             shown = there and (change.id, kept.revision) not in gone and not hash.is_trace(change.value)
+            shown = shown and kept.origin.operation not in WIDE_OPERATIONS
             changes.append(change if shown else replace(change, value=b""))
         return replace(kept, changes=tuple(changes), repeated=True)
 

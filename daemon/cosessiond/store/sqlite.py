@@ -25,6 +25,7 @@ from cosessiond.store import behind, past, purging, reads, schema, wal
 from cosessiond.store.apply import Evaluated, evaluate
 from cosessiond.store.auditing import AuditTable, due
 from cosessiond.store.engine import (
+    WIDE_OPERATIONS,
     Batch,
     BelowWindow,
     Committed,
@@ -207,11 +208,16 @@ class SqliteEngine:
         if own is not None:
             if own.revision <= meta.forgotten_revision:
                 return None
-            return Committed(own.revision, own.succeeded, own.time_ms, own.origin, own.changes, True)
+            changes = own.changes
+            if own.origin.operation in WIDE_OPERATIONS:
+                changes = tuple(map(reads.without_value, changes))
+            return Committed(own.revision, own.succeeded, own.time_ms, own.origin, changes, True)
         outcome = reads.request(self._db, request_id)
         if outcome is None or outcome.revision <= meta.forgotten_revision:
             return None
         revision = outcome.revision
+        if outcome.origin.operation in WIDE_OPERATIONS:
+            return Committed(revision, outcome.succeeded, outcome.time_ms, outcome.origin, outcome.changes, True)
         changes = tuple(
             reads.with_value(
                 self._db,
