@@ -4,7 +4,7 @@ next group may be.
 Three kinds of upkeep follow the commits: `settle` writes the tables behind the log, `move` is the checkpoint of the
 WAL, `trim` drops what the retentions no longer ask for. What each is behind is counted in the work that it takes and
 never in time: a slice is work for about 5 ms whatever it consists of. Between two groups there are at most SLICES_MAX
-slices, so that no commit waits longer than about 20 ms for upkeep. When that is not enough to keep up, the next groups
+slices, so that a commit waits about 20 ms for upkeep. When that is not enough to keep up, the next groups
 become smaller, down to one batch, and where even one batch adds more than the slices take, none is committed until
 there is room again. So no backlog grows beyond its bound by more than one group, and no write is ever refused for it.
 
