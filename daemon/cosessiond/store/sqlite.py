@@ -5,8 +5,9 @@ position are derived from it and written behind, in slices (`store.behind`); a s
 entries are also held in memory, as the engine is the only one that ever has the file open: compares never wait for a
 read.
 
-Rule: this module and its neighbours `schema`, `reads`, `writes`, `behind`, `trimming`, `auditing` alone speak SQL, and
-every SQLite error leaves them as StoreBroken, or as Refused(disk_full) when it is certain that nothing was written.
+Rule: this module and its neighbours `schema`, `reads`, `writes`, `behind`, `trimming`, `auditing`, `epochs` alone
+speak SQL, and every SQLite error leaves them as StoreBroken, or as Refused(disk_full) when it is certain that nothing
+was written.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any, Final, TypeVar
 from msgspec import DecodeError
 
 from cosession.errors import ConfigError
-from cosessiond.store import behind, past, purging, reads, schema, wal
+from cosessiond.store import behind, epochs, past, purging, reads, schema, wal
 from cosessiond.store.apply import Evaluated, evaluate
 from cosessiond.store.auditing import AuditTable, due
 from cosessiond.store.engine import (
@@ -421,6 +422,24 @@ class SqliteEngine:
         """See `Engine`: a checkpoint, after which the WAL is written from its start again."""
         if schema.checkpoint_in_place(self._db):
             self._wal.moved()
+
+    def begin_epoch(self, epoch: str, *, known: Iterable[int], time_ms: int) -> Position:
+        """Go on in a new epoch, at a revision above all `known`; see `store.epochs`. For a store that nobody uses.
+
+        Raises StoreBroken; then the file is in the old epoch or the new one.
+        """
+        try:
+            while self._behind:
+                if not self.settle(self._behind.rows):
+                    raise StoreBroken("cannot begin a new epoch: the disk is full; free space and try again")
+            group = epochs.begin(self._db, self._meta, self._live, epoch=epoch, known=known, time_ms=time_ms)
+        except sqlite3.Error as error:
+            raise StoreBroken(f"cannot begin a new epoch: {error}") from error
+        self._live.adopt(group.entries)
+        self._meta = self._settled = group.steps[-1].meta
+        self._requests = RequestIds(self._db, self._window)
+        self._trimming = Trimming(self._db, self._window)
+        return self.position()
 
     def close(self) -> None:
         """See `Engine`. Settles and checkpoints, so that the next start finds one whole file."""
