@@ -130,6 +130,7 @@ LAYERS: Final[dict[str, tuple[str, ...]]] = {
         "server.assembly",
         "server.shortage",
         "server.listener",
+        "maintenance.*",  # what is done on files while no daemon runs
         "app",
         "__main__",
     ),

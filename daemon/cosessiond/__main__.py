@@ -16,6 +16,7 @@ import sys  # noqa: E402
 from collections.abc import Callable, Sequence  # noqa: E402
 from pathlib import Path  # noqa: E402
 
+from cosessiond.maintenance.acts import ACTS, run  # noqa: E402
 from cosessiond.process.detach import Readiness, detach  # noqa: E402
 
 _HELP = """usage: cosessiond [--detach] [--version] [--help]
@@ -25,6 +26,10 @@ The daemon of cosession. It serves one user on one Unix domain socket; see `cose
   --detach    run in the background; return when the socket answers
   --version   print the version
   --help      print this
+
+On the files of a store that nobody serves, for the verbs of `cosession` that begin with these; one JSON object a line:
+
+{acts}
 
 Exit codes: 0 stopped in order, 64 unknown arguments, 70 I/O error or damage, 75 already running,
 78 configuration, permissions or schema.
@@ -47,8 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.write(f"cosessiond {__version__}\n")
         return 0
     if given in (["--help"], ["-h"]):
-        sys.stdout.write(_HELP)
+        sys.stdout.write(_HELP.format(acts="\n".join(f"  {name:<11} {about}" for name, (_, about) in ACTS.items())))
         return 0
+    if given and given[0] in ACTS:
+        return run(given[0], given[1:])
     if given:
         sys.stderr.write(f"cosessiond: cannot use {' '.join(given)!r}: see cosessiond --help\n")
         return 64

@@ -28,13 +28,17 @@ _OVER: Final = (b"Z", b"X", b"x")
 
 
 class Holder:
-    """The living process that `daemon.lock` names: its pid, and the socket it was listening on."""
+    """The living process that `daemon.lock` names: its pid, and the socket it was listening on.
 
-    __slots__ = ("pid", "socket")
+    `act`: what it does to the store instead of serving it, "" for a daemon.
+    """
 
-    def __init__(self, pid: int, socket: str) -> None:
+    __slots__ = ("act", "pid", "socket")
+
+    def __init__(self, pid: int, socket: str, act: str = "") -> None:
         self.pid = pid
         self.socket = socket
+        self.act = act
 
 
 def living_holder(env: Mapping[str, str] = os.environ) -> Holder | None:
@@ -48,7 +52,8 @@ def living_holder(env: Mapping[str, str] = os.environ) -> Holder | None:
     pid, socket = found.get("pid"), found.get("socket")
     if type(pid) is not int or pid <= 0 or not isinstance(socket, str) or not _is_the_one(pid, found):
         return None
-    return Holder(pid, socket)
+    act = found.get("act", "")
+    return Holder(pid, socket, act if isinstance(act, str) else "")
 
 
 def silence(path: str, peer: int, why: str) -> TimedOut:
@@ -76,6 +81,8 @@ def silent(path: str, peer: int) -> tuple[int, str, str]:
 
 def mute(holder: Holder) -> str:
     """Why and what to do where a daemon lives that nobody can reach any more."""
+    if holder.act:
+        return f"{holder.act} is at work on its store (pid {holder.pid}); wait until that has ended"
     return (
         f"pid {holder.pid} holds its lock, but nobody answers on its socket {holder.socket}: it is ending, or the "
         f"socket was removed; {end_of(holder.pid)}"

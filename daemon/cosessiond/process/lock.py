@@ -23,7 +23,7 @@ _LOOK_S: Final = 0.02
 
 
 class Holder(Struct, frozen=True, kw_only=True):
-    """Who holds the lock; what `daemon.lock` contains."""
+    """Who holds the lock; what `daemon.lock` contains. `act`: what it does to the store instead of serving it."""
 
     pid: int
     start_time: int = 0
@@ -31,6 +31,7 @@ class Holder(Struct, frozen=True, kw_only=True):
     socket: str = ""
     version: str = ""
     daemon_id: str = ""
+    act: str = ""
 
 
 class InstanceLock:
@@ -74,6 +75,13 @@ class InstanceLock:
 
 def _already_running(holder: Holder | None) -> CosessionError:
     """The error for whoever wanted the lock of `holder` (None: it has not said yet who it is)."""
+    if holder and holder.act:
+        return CosessionError(
+            f"cannot start: already running, {holder.act} is at work on the store (pid {holder.pid}); "
+            "wait until it has ended",
+            code="already_running",
+            data={"pid": holder.pid, "act": holder.act},
+        )
     who = f"pid {holder.pid}, version {holder.version}" if holder else "it is still starting"
     what_to_do = "use it, or run: cosession restart"
     if holder and holder.socket and answering_pid(Path(holder.socket)) is None:

@@ -1,0 +1,31 @@
+"""The table of acts, by the word that calls for each; a module is loaded when its act is called for.
+
+Rule: a row for each module of an act, and nothing else.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from cosessiond.maintenance.task import Act
+
+#: Where each act is (`module:NAME`) and what `cosessiond --help` says of it.
+ACTS: Final[dict[str, tuple[str, str]]] = {}
+
+
+def load(name: str) -> Act:
+    """The act called for by `name`."""
+    module, _, attribute = ACTS[name][0].partition(":")
+    __import__(module)
+    act: Act = getattr(sys.modules[module], attribute)
+    return act
+
+
+def run(name: str, arguments: Sequence[str]) -> int:
+    """Run it to the end; returns the exit code."""
+    from cosessiond.maintenance import frame
+
+    return frame.main(name, load(name), arguments)
