@@ -10,6 +10,7 @@ SHELL := /bin/sh
 VENV ?= .venv
 ARGS ?=
 PARALLEL ?= -n 4 --dist worksteal
+MINUTES ?= 60
 VENV_PYTHON := $(VENV)/bin/python
 CONSTRAINTS := tests/constraints.txt
 PIP := $(VENV_PYTHON) -m pip --disable-pip-version-check -qq
@@ -23,7 +24,7 @@ PREPARE = @mkdir -p $(VENV) && $(LOCKED) $(MAKE) --no-print-directory -s
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test cover check fmt bench clean
+.PHONY: help run test cover check fmt bench prove clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,8 +63,12 @@ bench: ## run the benchmarks
 	$(PREPARE) $(VENV)/wheel.stamp
 	@$(VENV_PYTHON) tests/bench/run.py $(ARGS)
 
+prove: ## run the long proofs for MINUTES=60, going on where the last run stopped
+	$(PREPARE) $(VENV)/test.stamp $(VENV)/wheel.stamp
+	@$(VENV_PYTHON) -P tests/proof/run.py --minutes $(MINUTES) $(ARGS)
+
 clean: ## remove .venv, caches and reports
-	@rm -rf $(VENV) dist htmlcov .coverage .coverage.* coverage.json .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf $(VENV) .prove dist htmlcov .coverage .coverage.* coverage.json .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find client daemon tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ------------------------------------------------------------------------------------------------- what is in the venv

@@ -1,0 +1,43 @@
+"""The proofs: what is proved of which promise, by which command, how often, and by which seeded bugs it can fail.
+
+To add one: a script that takes the arguments of tally.py and counts in its file, tests that put its seeded bugs before
+it, and a row here. tests/PROOF.md says what came of it.
+
+Rule: a goal is a number that was promised; what was not reached is shown as not reached.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+
+class Proof(NamedTuple):
+    """One row. `command` is a script under tests/ and its own arguments; `seeded` are arguments of pytest under tests/.
+
+    `share`: of the time, in proportion to the others. `alone`: it judges delays or memory, so nothing runs beside it.
+    `seeded` must pass, and skip nothing, for the seeded bugs to count as caught.
+    """
+
+    name: str
+    promises: str
+    what: str
+    command: tuple[str, ...]
+    goal: int
+    unit: str
+    seeded: tuple[str, ...]
+    share: float = 1.0
+    alone: bool = False
+
+
+PROOFS: Final[tuple[Proof, ...]] = (
+    Proof(
+        name="kill",
+        promises="P1 P2 P4 P5 P6 P8 P11",
+        what="kill -9 under load on one state directory, also while it recovers",
+        command=("durability/prove_kills.py",),
+        goal=2_000,
+        unit="kills",
+        seeded=("durability/test_killloop.py", "-k", "catches"),
+        share=3.0,
+    ),
+)
