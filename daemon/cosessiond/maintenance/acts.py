@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from cosessiond.maintenance.task import Act
 
 #: Where each act is (`module:NAME`) and what `cosessiond --help` says of it.
-ACTS: Final[dict[str, tuple[str, str]]] = {}
+ACTS: Final[dict[str, tuple[str, str]]] = {
+    "verify": ("cosessiond.maintenance.verify:VERIFY", "are the backups whole: all of them, or the named"),
+}
 
 
 def load(name: str) -> Act:

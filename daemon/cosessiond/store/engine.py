@@ -12,6 +12,7 @@ Rule: plain data and signatures only; no engine is imported here.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Final, Literal, NamedTuple, Protocol
 
 from msgspec import Struct
@@ -279,6 +280,41 @@ class StoreBroken(Exception):
     """An I/O error or damage while committing or reading: the outcome of the group is unknown. Stop at once."""
 
 
+#: What one step of a copy came to: there is more; not now, what it wrote is being synced; it is whole.
+Stepped = Literal["more", "syncing", "whole"]
+
+
+class Copy(Protocol):
+    """A copy of the store in the making. Its steps are taken on the thread that owns the engine, with commits between
+    them; when it is whole it holds the store as it stands then.
+    """
+
+    pages: int
+    """As many as it will have, as far as it can be seen."""
+    pages_left: int
+    """Of those, how many are still to be copied."""
+
+    def step(self) -> Stepped:
+        """A bounded piece of it, of about 1 MiB. Raises CopyFailed; the store is as it was."""
+        ...
+
+    def abandon(self) -> None:
+        """End it unfinished; does nothing once it has ended."""
+        ...
+
+    def finish(self) -> None:
+        """The rest, once it is whole, on any thread: it is one plain file then, and synced. Raises CopyFailed."""
+        ...
+
+
+class CopyFailed(Exception):
+    """A copy cannot be made; the store is as it was. `is_full`: the disk has no room for it."""
+
+    def __init__(self, message: str, *, is_full: bool = False) -> None:
+        super().__init__(message)
+        self.is_full = is_full
+
+
 class Engine(Protocol):
     """Whatever keeps the store. Not thread-safe: one thread owns it. Revisions below 1 do not exist."""
 
@@ -422,6 +458,13 @@ class Engine(Protocol):
 
     def move(self) -> None:
         """Bring what is committed to its place, so that `unmoved_bytes` begins anew. Raises StoreBroken."""
+        ...
+
+    def copy_to(self, path: Path, descriptor: int) -> Copy | None:
+        """Begin to copy the store into the empty file at `path`, open as `descriptor`, which is the copy's to close.
+
+        None for a store that is kept nowhere. Raises StoreBroken.
+        """
         ...
 
     def close(self) -> None:

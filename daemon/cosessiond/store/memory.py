@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from functools import reduce
 from math import isinf
+from pathlib import Path
 from typing import Any, Final
 
 from msgspec import Struct, msgpack
@@ -422,6 +423,9 @@ class MemoryEngine:
 
     def move(self) -> None:
         """See `Engine.move`. There is nothing to move."""
+
+    def copy_to(self, path: Path, descriptor: int) -> None:
+        """See `Engine`: there is nothing to lose that a copy would keep."""
 
     def close(self) -> None:
         """See `Engine.close`. There is no file: this engine goes on."""

@@ -65,11 +65,13 @@ _VERSIONS_OF: Final = (
     "SELECT space, project, key, mod_revision, kind, version, create_revision, time_ms, origin, ttl_ms, owner, hash,"
     " value FROM versions WHERE space = ? AND project = ? AND key = ?"
 )
+_ALL_VERSIONS: Final = _VERSIONS_OF.partition(" WHERE")[0]
 _VERSION_AT: Final = _VERSIONS_OF + " AND mod_revision <= ? ORDER BY mod_revision DESC LIMIT 1"
 _VERSIONS_INSIDE: Final = _VERSIONS_OF + " AND mod_revision > ? AND mod_revision < ? ORDER BY mod_revision"
 _VERSION_OF: Final = _VERSIONS_OF + " AND mod_revision = ?"
 _NEWEST_BATCHES: Final = "SELECT revision, length(body) FROM log WHERE revision <= ? ORDER BY revision DESC LIMIT ?"
 _REQUEST: Final = "SELECT revision, request_id, request_hash, time_ms, body, hash FROM requests WHERE request_id = ?"
+_ALL_REQUESTS: Final = _REQUEST.partition(" WHERE")[0]
 _REQUESTS_AFTER: Final = "SELECT revision, time_ms FROM requests WHERE revision > ? ORDER BY revision LIMIT ?"
 _NEWER_THAN: Final = (
     "SELECT mod_revision FROM versions WHERE space = ? AND project = ? AND key = ? AND mod_revision > ?"
@@ -160,11 +162,15 @@ def request(db: sqlite3.Connection, request_id: str) -> Committed | None:
     row = db.execute(_REQUEST, (request_id,)).fetchone()
     if row is None:
         return None
+    revision, _, _, _, body = _checked_request(row)
+    return decode_body(revision, body)
+
+
+def _checked_request(row: tuple[Any, ...]) -> list[Any]:
     *fields, digest = row
     if record_hash(*fields) != digest:
-        raise StoreBroken(f"cannot trust the store: the outcome of request {request_id!r} does not match its hash")
-    revision, _, _, _, body = fields
-    return decode_body(revision, body)
+        raise StoreBroken(f"cannot trust the store: the outcome of request {fields[1]!r} does not match its hash")
+    return fields
 
 
 def requests_after(db: sqlite3.Connection, revision: int, rows_max: int) -> list[tuple[int, int]]:
@@ -335,6 +341,17 @@ def _replace_value(c: Applied, value: bytes) -> Applied:
 def versions_between(db: sqlite3.Connection, id: EntryId, after: int, before: int) -> Iterator[tuple[Any, ...]]:
     """The rows of an entry's versions with `after` < mod_revision < `before`, oldest first, unchecked."""
     return db.execute(_VERSIONS_INSIDE, (*id, after, before))
+
+
+def all_versions(db: sqlite3.Connection) -> Iterator[tuple[Any, ...]]:
+    """The rows of all versions, as they lie, unchecked."""
+    return db.execute(_ALL_VERSIONS)
+
+
+def request_sizes(db: sqlite3.Connection) -> Iterator[int]:
+    """The bytes of each kept request, each checked."""
+    for row in db.execute(_ALL_REQUESTS):
+        yield len(_checked_request(row)[4])
 
 
 def checked(row: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -23,6 +23,8 @@ _MAGIC: Final = b"SQLite format 3\x00"
 _HEADER_BYTES: Final = 100
 _FRAME_BYTES: Final = 24
 _WAL_HEADER_BYTES: Final = 32
+_VERSIONS_AT: Final = 18
+_WITHOUT_WAL: Final = b"\x01\x01"
 _PAGE_ONE: Final = (1).to_bytes(4)
 #: The last byte of a WAL's magic number when its checksums are over big-endian words.
 _BIG_ENDIAN: Final = b"\x83"
@@ -72,6 +74,55 @@ def open_database(path: Path, *, was_used: bool) -> sqlite3.Connection:
         abandon(db, path)
         raise
     return db
+
+
+def open_copy(path: Path) -> sqlite3.Connection:
+    """A database that nobody has open and nobody writes, to be read: no lock is taken, no file is made beside it.
+
+    Raises ConfigError for a foreign file or a newer schema, sqlite3.Error.
+    """
+    with os.fdopen(open_plain(path, os.O_RDONLY), "rb") as file:
+        header = file.read(_HEADER_BYTES)
+    if len(header) < _HEADER_BYTES or not header.startswith(_MAGIC):
+        raise StoreBroken(f"cannot read {path}: it is no database, or the beginning of it is damaged")
+    strange = _strange(header, path)
+    if strange is not None:
+        raise strange
+    db = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None, check_same_thread=False
+    )
+    try:
+        _set(db, "trusted_schema", "OFF", 0)
+        _set(db, "mmap_size", "0", 0)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def open_target(path: Path) -> sqlite3.Connection:
+    """An empty file to copy a database into. Whoever does it syncs the file, and throws it away if anything fails:
+    there is no journal, and SQLite syncs nothing.
+
+    Raises sqlite3.Error, StoreBroken.
+    """
+    db = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+    try:
+        _set(db, "locking_mode", "EXCLUSIVE", "exclusive")
+        _set(db, "journal_mode", "OFF", "off")
+        _set(db, "synchronous", "OFF", 0)
+        _set(db, "mmap_size", "0", 0)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def make_plain(descriptor: int) -> None:
+    """Let a whole database that was copied page by page be one without a WAL
+    (https://www.sqlite.org/fileformat.html#file_format_version_numbers). Raises OSError.
+    """
+    os.pwrite(descriptor, _WITHOUT_WAL, _VERSIONS_AT)
 
 
 _abandoned: list[sqlite3.Connection] = []

@@ -25,6 +25,7 @@ from cosession.errors import ConfigError
 from cosessiond.store import behind, epochs, past, purging, reads, schema, wal
 from cosessiond.store.apply import Evaluated, evaluate
 from cosessiond.store.auditing import AuditTable, due
+from cosessiond.store.copying import Copying
 from cosessiond.store.engine import (
     WIDE_OPERATIONS,
     Batch,
@@ -107,6 +108,23 @@ class SqliteEngine:
         except (StoreBroken, ConfigError):
             schema.abandon(db, path)
             raise
+        return engine
+
+    @classmethod
+    def rehearse(cls, path: Path) -> SqliteEngine:
+        """What a start on a copy of the store would do and find, without writing anything: a position and entries.
+
+        Raises as `open` does. For a copy of this schema that nobody has open.
+        """
+        try:
+            db = schema.open_copy(path)
+            try:
+                engine = cls(db, path, Window())
+                engine._load(settles=False)
+            finally:
+                db.close()
+        except (sqlite3.Error, DecodeError) as error:
+            raise StoreBroken(f"cannot read {path}: {error}") from error
         return engine
 
     def position(self) -> Position:
@@ -441,6 +459,10 @@ class SqliteEngine:
         self._trimming = Trimming(self._db, self._window)
         return self.position()
 
+    def copy_to(self, path: Path, descriptor: int) -> Copying | None:
+        """See `Engine`."""
+        return self._guard(Copying, path, descriptor)
+
     def close(self) -> None:
         """See `Engine`. Settles and checkpoints, so that the next start finds one whole file."""
         try:
@@ -454,8 +476,8 @@ class SqliteEngine:
 
     # -- opening ---------------------------------------------------------------------------------------------------
 
-    def _load(self) -> None:
-        """Verify what the tables hold, then bring them up to the log."""
+    def _load(self, *, settles: bool = True) -> None:
+        """Verify what the tables hold, then bring them up to the log; without `settles` in memory only."""
         meta = self._meta
         if meta.applied_revision != meta.revision:
             raise StoreBroken("cannot trust the store: its record of the position disagrees with itself")
@@ -465,10 +487,10 @@ class SqliteEngine:
         state = sum(int.from_bytes(entry.hash) for entry in entries)
         if (state % (1 << 128)).to_bytes(16) != meta.state_hash:
             raise StoreBroken("cannot trust the store: the live entries do not add up to the recorded state hash")
-        while self._replay():
+        while self._replay(settles=settles):
             pass
 
-    def _replay(self) -> bool:
+    def _replay(self, *, settles: bool) -> bool:
         """Derive what follows from the next log rows that the tables have not; False when there are none."""
         meta, group = self._meta.copy(), Group(self._live)
         for outcome, head, body in reads.log_after(self._db, meta.revision, meta.chain_hash, REPLAY_BATCHES):
@@ -478,7 +500,8 @@ class SqliteEngine:
         if not group.steps:
             return False
         self._adopt(group, meta)
-        self.settle(self._behind.rows)  # where the disk is full it stays behind, and is derived again next time
+        if settles:
+            self.settle(self._behind.rows)  # where the disk is full it stays behind, and is derived again next time
         return True
 
 
