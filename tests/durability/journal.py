@@ -1,6 +1,9 @@
 """What a writer did, request by request, as it goes to a file and comes back to the judge.
 
-Rule: a deed is written once, when its outcome is certain; times are of CLOCK_MONOTONIC, which processes share.
+A deed is written before it is sent, open, and again when its outcome is certain: so a writer that is killed leaves
+behind what it was about to learn.
+
+Rule: what was written is in the file at once; times are of CLOCK_MONOTONIC, which processes share.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ class Deed(Struct, array_like=True, gc=False):
 
     `code` "" means answered with `body`, the reply; else `body` is the error's data. `revision` is that of the answer,
     `known` the newest revision its writer had heard of before it sent the request for the first time. `attempts` over
-    1: the connection was lost under it, and it was repeated with the same request id.
+    1: the connection was lost under it, and it was repeated with the same request id. `ended_s` 0: still open.
     """
 
     writer: int
@@ -61,35 +64,43 @@ class Deed(Struct, array_like=True, gc=False):
 
 
 class Journal:
-    """The file of one writer; flushed when asked, read by the judge when the writer has ended."""
+    """The file of one writer; nothing is buffered, so that it is whole when the writer is killed."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("ab")
+        self._file = path.open("ab", buffering=0)
 
-    def add(self, deed: Deed) -> None:
-        """Append one deed."""
-        data = _encode(deed)
-        self._file.write(_LENGTH.pack(len(data)) + data)
+    def add(self, *deeds: Deed) -> None:
+        """Append deeds, as one piece."""
+        self._file.write(b"".join(_LENGTH.pack(len(data)) + data for data in map(_encode, deeds)))
 
     def close(self) -> None:
-        """Flush and close."""
+        """Close the file."""
         self._file.close()
 
 
-def read(path: Path) -> list[Deed]:
-    """The deeds of a journal, in the order of their end; what a killed writer left half is dropped."""
+def read(path: Path) -> tuple[list[Deed], list[Deed]]:
+    """The deeds of a journal in the order of their end, and those whose outcome its writer never learned.
+
+    What a killed writer left half is dropped: it had not been sent.
+    """
     data = path.read_bytes() if path.exists() else b""
     decode = msgpack.Decoder(Deed).decode
-    found: list[Deed] = []
+    ended: list[Deed] = []
+    open_: dict[int, Deed] = {}
     at = 0
     while at + _LENGTH.size <= len(data):
         (length,) = _LENGTH.unpack_from(data, at)
         at += _LENGTH.size
         if at + length > len(data):
             break
-        found.append(decode(data[at : at + length]))
+        deed = decode(data[at : at + length])
         at += length
-    return found
+        if deed.ended_s:
+            open_.pop(deed.serial, None)
+            ended.append(deed)
+        else:
+            open_[deed.serial] = deed
+    return ended, list(open_.values())
 
 
 class Board:

@@ -1,14 +1,12 @@
-"""The parts of the kill loop that live beside the writers: the daemon under test, the resuming watcher, the preload.
+"""The parts of the kill loop that live beside the writers: the daemon under test and what is preloaded and listed.
 
 Rule: each can be stopped at any moment and leaves nothing behind.
 """
 
 from __future__ import annotations
 
-import random
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,14 +14,12 @@ from typing import Final, Self
 
 from msgspec import Raw, msgpack
 
-from cosession.errors import CosessionError
 from cosession.messages.admin import HelloReply
 from cosession.messages.limits import BATCH_WRITES_MAX
 from cosession.messages.store import Range, Txn, TxnPut
 from cosession.messages.watches import Watch, WatchEvent
 from cosession.model import Entry
 from durability.link import Link, LinkLost, open_when_ready
-from durability.oracle import Found
 from harness import Daemon
 
 READY_S: Final = 30.0
@@ -85,76 +81,6 @@ class ScriptedDaemon(Daemon):
 def sabotaged(name: str) -> list[str]:
     """The command of a daemon with a seeded bug, see sabotage.py; "" is the real one."""
     return [sys.executable, str(_HERE / "sabotage.py"), name] if name else []
-
-
-class Watcher(threading.Thread):
-    """Follows everything from `start` on through all kills, resuming behind what it has; `log` holds the events."""
-
-    def __init__(self, socket: Path, *, start: int, epoch: str, found: Found, seed: int) -> None:
-        super().__init__(name="watcher", daemon=True)
-        self._socket = socket
-        self._next = start
-        self._epoch = epoch
-        self._found = found
-        self._random = random.Random(f"{seed}/watcher")
-        self._stopping = threading.Event()
-        self.log: list[bytes] = []
-        self.resumed = 0
-
-    @property
-    def reached(self) -> int:
-        """The newest revision seen."""
-        return self._next - 1
-
-    def run(self) -> None:
-        """Until `stop`, or until the watch breaks a promise that makes going on pointless."""
-        while not self._stopping.is_set():
-            try:
-                with open_when_ready(self._socket, within_s=READY_S) as link:
-                    # Sometimes late, so that there is something to catch up with.
-                    self._stopping.wait(self._random.choice((0.0, 0.0, 0.02, 0.05)))
-                    link.call(Watch(start_revision=self._next, epoch=self._epoch))
-                    self.resumed += 1
-                    while not self._stopping.is_set():
-                        for body in link.events(0.1):
-                            self._take(body)
-            except LinkLost:
-                continue
-            except CosessionError as error:
-                self._found.add("watch", f"resuming at {self._next} was answered {error.code}: {error.message}")
-                return
-
-    def stop(self) -> None:
-        """End it; harmless when it has ended."""
-        self._stopping.set()
-        if self.is_alive():
-            self.join(READY_S)
-
-    def wait_for(self, revision: int, within_s: float) -> bool:
-        """Whether it gets as far as `revision` in time, and before anything is found wrong."""
-        deadline = time.monotonic() + within_s
-        while self.reached < revision and self.is_alive() and not self._found and time.monotonic() < deadline:
-            time.sleep(0.01)
-        return self.reached >= revision
-
-    def _take(self, body: bytes) -> None:
-        event = _decode_event(body)
-        if event.kind == "changes":
-            if event.revision > self._next:
-                self._found.add("gap", f"the watch went from {self._next - 1} to {event.revision}")
-                self.log.extend(
-                    [msgpack.encode(WatchEvent(kind="changes", revision=0))] * (event.revision - self._next)
-                )
-            elif event.revision < self._next:
-                self._found.add("duplicate", f"the watch sent {event.revision} again, {self._next} was next")
-                return
-            self.log.append(body)
-            self._next = event.revision + 1
-        elif event.kind == "progress":
-            if event.revision >= self._next:
-                self._found.add("gap", f"the watch is at {event.revision} by its own word, but {self._next} never came")
-        else:
-            self._found.add("watch", f"it sent {event.kind} {event.code} {event.message}")
 
 
 def preload(socket: Path, entries: int) -> int:

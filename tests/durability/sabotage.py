@@ -22,7 +22,7 @@ from cosessiond.__main__ import main as serve
 from cosessiond.server.handlers import writes as handlers
 from cosessiond.store import apply, commit, sqlite
 from cosessiond.store.apply import Evaluated, evaluate
-from cosessiond.store.engine import Applied, Batch, Committed, EntryCompare, VersionRow
+from cosessiond.store.engine import Applied, Batch, Committed, Entry, EntryCompare, Put, VersionRow
 from cosessiond.store.expiry import Expiry
 from cosessiond.store.revisions import Store
 from cosessiond.store.wal import Wal
@@ -117,6 +117,32 @@ def stale_read() -> None:
 
     Store._publish_one = remember  # type: ignore[method-assign]
     Store.get = get_old  # type: ignore[method-assign]
+
+
+def future_read() -> None:
+    """P3: a read shows a put that is still on its way to the disk, with the revision that it will get by the looks."""
+    waiting: dict[Any, Entry] = {}
+    submit = Store.submit
+    get = Store.get
+
+    def remember(self: Store, batch: Batch, done: Any) -> None:
+        for write in batch.then:
+            if isinstance(write, Put):
+                revision = self.revision + 1
+                waiting[write.id] = Entry(write.id, write.value, 1, revision, revision, batch.time_ms, "", 0, "", b"")
+
+        def ended(outcome: Any) -> None:
+            for write in batch.then:
+                waiting.pop(write.id, None)
+            done(outcome)
+
+        submit(self, batch, ended)
+
+    def get_early(self: Store, id: Any) -> Any:
+        return waiting.get(id) or get(self, id)
+
+    Store.submit = remember  # type: ignore[method-assign]
+    Store.get = get_early  # type: ignore[method-assign]
 
 
 def early_expiry() -> None:
@@ -221,6 +247,7 @@ SABOTAGES: Final[dict[str, Callable[[], None]]] = {
         watch_again,
         blind_compare,
         stale_read,
+        future_read,
         early_expiry,
         torn_batch,
         forget_requests,

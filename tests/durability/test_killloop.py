@@ -33,6 +33,7 @@ CAUGHT = {
     "blind_compare": Caught("unguarded"),
     "commit_backwards": Caught("order"),
     "stale_read": Caught("stale"),
+    "future_read": Caught("future"),
     "early_expiry": Caught("early"),
     # The first of the two commits is nobody's, so the versions that it made have no request id.
     "forget_requests": Caught("stranger", frozenset({"history"}), kills=3),

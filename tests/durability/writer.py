@@ -1,8 +1,9 @@
 """One writer of the kill loop, as a process: random writes, and after each lost connection the same ones again.
 
-`python writer.py SOCKET DIRECTORY NUMBER WRITERS SEED` writes until SIGTERM, then finishes what is in doubt and ends.
-Its journal is DIRECTORY/NUMBER.journal; it ends with 1 and a line on standard error when the daemon says something that
-no killed daemon may say.
+`python writer.py SOCKET DIRECTORY NUMBER WRITERS SEED BURST` writes until SIGTERM, then finishes what is in doubt and
+ends. Its journal is DIRECTORY/NUMBER.journal; it ends with 1 and a line on standard error when the daemon says
+something that no killed daemon may say. It may be killed itself: its successor has a NUMBER greater by WRITERS, so the
+same place among them (`slot`) and the same keys.
 
 Rule: nothing is repeated but what was sent and not answered, in the same order, under the same request ids.
 """
@@ -25,6 +26,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from cosession.errors import CosessionError
 from cosession.messages import Request
 from cosession.messages.store import (
+    Add,
+    Append,
     Compare,
     CompareEntry,
     CompareField,
@@ -34,7 +37,9 @@ from cosession.messages.store import (
     Merge,
     Put,
     PutReply,
+    Range,
     Txn,
+    TxnAdd,
     TxnDelete,
     TxnMerge,
     TxnPut,
@@ -55,10 +60,13 @@ _FIELDS: Final[tuple[CompareField, ...]] = ("create_revision", "mod_revision", "
 class Workload:
     """Random requests of one writer over keys that it shares with the others and keys of its own."""
 
-    def __init__(self, number: int, seed: int) -> None:
+    def __init__(self, number: int, *, writers: int, seed: int, burst: int = BURST_MAX) -> None:
         self.number = number
+        self.slot = number % writers
         self.serial = 0
         self.known = 0
+        self._first_known = 0
+        self._burst = burst
         self._random = random.Random(f"{seed}/{number}")
         #: What this writer believes of some keys: mod_revision, 0 for absent.
         self._believed: dict[str, int] = {}
@@ -66,24 +74,33 @@ class Workload:
             (30, self._put),
             (20, self._chain),
             (15, self._merge),
+            (8, self._add),
+            (8, self._append),
             (20, self._txn),
             (8, self._delete),
             (5, self._lease),
             (10, self._get),
+            (3, self._past),
+            (5, self._range),
         )
 
     def burst(self) -> list[Deed]:
         """What to send next, as one piece."""
-        count = 1 if self._random.random() < 0.5 else self._random.randint(2, BURST_MAX)
+        count = 1 if self._random.random() < 0.5 else self._random.randint(2, self._burst)
         now = time.monotonic()
         return [self._deed(now) for _ in range(count)]
+
+    def begin(self, revision: int) -> None:
+        """A daemon says that the store is at this revision."""
+        self.known = max(self.known, revision)
+        self._first_known = self._first_known or self.known
 
     def learn(self, request: Request[Any], outcome: Outcome) -> None:
         """Believe what an answer says."""
         if isinstance(outcome, Failed):
             self.known = max(self.known, outcome.revision)
             current = outcome.error.data.get("current")
-            if isinstance(request, Put):
+            if isinstance(request, Put | Delete):
                 self._believed[request.key] = current["mod_revision"] if current else 0
             elif current:
                 self._believed[current["key"]] = current["mod_revision"]
@@ -105,13 +122,13 @@ class Workload:
     def _key(self) -> str:
         if self._random.random() < 0.5:
             return f"s/{self._random.randrange(12)}"
-        return f"w{self.number}/{self._random.randrange(6)}"
+        return f"w{self.slot}/{self._random.randrange(6)}"
 
     def _put(self, request_id: str) -> Put:
         return Put(key=self._key(), value=self._value(), request_id=request_id)
 
     def _chain(self, request_id: str) -> Put:
-        key = f"chain/{self.number if self._random.random() < 0.6 else 'shared'}"
+        key = f"chain/{self.slot if self._random.random() < 0.6 else 'shared'}"
         expected = self._believed.get(key, 0)
         return Put(key=key, value=self._value(), expect_revision=expected, request_id=request_id)
 
@@ -120,20 +137,40 @@ class Workload:
 
     def _patch(self) -> Raw:
         field = f"f{self._random.randrange(6)}"
-        patch: dict[str, Any] = {f"w{self.number}": {field: self.serial}}
+        patch: dict[str, Any] = {f"w{self.slot}": {field: self.serial}}
         if self._random.random() < 0.2:
-            patch[f"w{self.number}"] = {field: None, "last": self.serial}
+            patch[f"w{self.slot}"] = {field: None, "last": self.serial}
         return Raw(_encode(patch))
 
+    def _add(self, request_id: str) -> Add:
+        return Add(key=f"n/{self._random.randrange(4)}", number=self._random.randint(-9, 99), request_id=request_id)
+
+    def _append(self, request_id: str) -> Append | Put:
+        key = f"a/{self._random.randrange(4)}"
+        if self._random.random() < 0.1:  # or the lists would grow for ever
+            return Put(key=key, value=Raw(_encode([])), request_id=request_id)
+        values = [f"{request_id}.{index}" for index in range(self._random.randint(1, 3))]
+        return Append(key=key, values=Raw(_encode(values)), request_id=request_id)
+
     def _delete(self, request_id: str) -> Delete:
-        return Delete(key=self._key(), request_id=request_id)
+        key = self._key()
+        if self._random.random() < 0.3 and self._believed.get(key):
+            return Delete(key=key, expect_revision=self._believed[key], request_id=request_id)
+        return Delete(key=key, request_id=request_id)
 
     def _lease(self, request_id: str) -> Put:
-        key = f"l/{self.number}/{self._random.randrange(4)}"
+        key = f"l/{self.slot}/{self._random.randrange(4)}"
         return Put(key=key, value=self._value(), ttl_s=self._random.choice(TTLS_S), request_id=request_id)
 
     def _get(self, _request_id: str) -> Get:
         return Get(key=self._key() if self._random.random() < 0.7 else "chain/shared")
+
+    def _past(self, _request_id: str) -> Get:
+        revision = max(self._first_known, self.known - self._random.randrange(40))  # 0 is now
+        return Get(key=self._key(), at_revision=revision)
+
+    def _range(self, _request_id: str) -> Range:
+        return Range(prefix=self._random.choice(("s/", "t/", "n/", "chain/")))
 
     def _txn(self, request_id: str) -> Txn:
         compares: list[Compare] = []
@@ -156,6 +193,8 @@ class Workload:
                 writes.append(TxnPut(key=key, value=self._value()))
         if self._random.random() < 0.3:
             writes.append(TxnMerge(key=f"m/{self._random.randrange(4)}", patch=self._patch()))
+        if self._random.random() < 0.2:
+            writes.append(TxnAdd(key=f"n/{self._random.randrange(4)}", number=self._random.randint(1, 9)))
         return writes
 
 
@@ -182,10 +221,13 @@ class Writer:
             self._board.close()
 
     def _write(self, link: Link) -> None:
-        self._epoch = link.hello(epoch=self._epoch, seen_revision=self._workload.known).epoch
+        hello = link.hello(epoch=self._epoch, seen_revision=self._workload.known)
+        self._epoch = hello.epoch
+        self._workload.begin(hello.revision)
         while self._pending or not self.stopping:
             if not self._pending:
                 self._pending = self._workload.burst()
+                self._journal.add(*self._pending)
             for deed in self._pending:
                 deed.attempts += 1
             ids = link.send(*(deed.request() for deed in self._pending))
@@ -202,14 +244,15 @@ class Writer:
             deed.code, deed.revision, deed.body = outcome.error.code, outcome.revision, Raw(_encode(outcome.error.data))
         else:
             deed.revision, deed.body = outcome.revision, Raw(_encode(outcome))
-            self._board.post(self._workload.number, self._workload.known)
+            self._board.post(self._workload.slot, self._workload.known)
         self._journal.add(deed)
 
 
 def main(arguments: list[str]) -> int:
     """Run; see the head of this file."""
-    socket, directory, number, writers, seed = arguments
-    writer = Writer(Path(socket), Path(directory), Workload(int(number), int(seed)), int(writers))
+    socket, directory, number, writers, seed, burst = arguments
+    workload = Workload(int(number), writers=int(writers), seed=int(seed), burst=int(burst))
+    writer = Writer(Path(socket), Path(directory), workload, int(writers))
 
     def stop(_number: int, _frame: object) -> None:
         writer.stopping = True

@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 from msgspec import DecodeError, Struct, field, json
 
-from proof.tally import WORDS_MAX, Result
+from proof.tally import WORDS_MAX, Result, measured
 from source_tree import ROOT
 
 DIRECTORY: Final = ROOT / ".prove"
@@ -36,7 +36,7 @@ class Standing(Struct, kw_only=True):
         sum_ = self.result
         figures = dict(sum_.figures)
         for name, value in run.figures.items():
-            figures[name] = max(value, figures.get(name, value)) if name.endswith("_max") else value
+            measured(figures, name, value)
         self.result = Result(
             reached=sum_.reached + run.reached,
             violations=sum_.violations + run.violations,

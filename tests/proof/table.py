@@ -33,11 +33,21 @@ PROOFS: Final[tuple[Proof, ...]] = (
     Proof(
         name="kill",
         promises="P1 P2 P4 P5 P6 P8 P11",
-        what="kill -9 under load on one state directory, also while it recovers",
+        what="kill -9 under load on one state directory, also while it recovers, trimmed and with slow watchers",
         command=("durability/prove_kills.py",),
         goal=2_000,
         unit="kills",
         seeded=("durability/test_killloop.py", "-k", "catches"),
         share=3.0,
+    ),
+    Proof(
+        name="history",
+        promises="P2 P3 P4 P5",
+        what="what concurrent clients saw, judged by revision and by a search for an order",
+        command=("durability/prove_history.py",),
+        goal=2_000_000,
+        unit="requests",
+        seeded=("durability/test_killloop.py", "durability/test_linear.py", "-k", "catches or not_found"),
+        share=4.0,
     ),
 )

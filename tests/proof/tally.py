@@ -37,8 +37,17 @@ class Result(Struct, kw_only=True):
     words: list[str] = []
     skipped: str = ""
     next_seed: int = 0
-    #: What was measured besides, by a name with its unit last; of a name that ends in `_max` the largest is kept.
+    #: What was measured besides, see `measured`.
     figures: dict[str, float] = {}
+
+
+def measured(figures: dict[str, float], name: str, value: float) -> None:
+    """Note one more value: of a name that ends in `_max` the largest is kept, of `_sum` the sum, else the last."""
+    if name.endswith("_max"):
+        value = max(value, figures.get(name, value))
+    elif name.endswith("_sum"):
+        value += figures.get(name, 0)
+    figures[name] = value
 
 
 class Tally:
@@ -80,9 +89,8 @@ class Tally:
         self._save(now=True)
 
     def figure(self, name: str, value: float) -> None:
-        """What was measured; see Result.figures."""
-        before = self.result.figures.get(name, value)
-        self.result.figures[name] = max(value, before) if name.endswith("_max") else value
+        """What was measured; see `measured`."""
+        measured(self.result.figures, name, value)
 
     def skip(self, why: str) -> None:
         """Nothing can be proved here."""

@@ -176,9 +176,11 @@ def test_what_a_tally_keeps_is_bounded_and_written_as_it_grows(tmp_path):
 def test_ledger_is_bounded_too():
     standing = Standing()
     for seed in range(1, 9):
-        standing.add(Result(words=["w"] * WORDS_MAX, next_seed=seed, figures={"a_max": -seed, "b": seed}), 1.0)
+        standing.add(
+            Result(words=["w"] * WORDS_MAX, next_seed=seed, figures={"a_max": -seed, "b": seed, "c_sum": 2}), 1.0
+        )
     assert len(standing.result.words) == WORDS_MAX
-    assert standing.result.figures == {"a_max": -1, "b": 8}
+    assert standing.result.figures == {"a_max": -1, "b": 8, "c_sum": 16}
     assert ledger.load(ROOT / "nowhere", code="1") == Ledger(code="1")
 
 
