@@ -80,6 +80,7 @@ LAYERS: Final[dict[str, tuple[str, ...]]] = {
         "store.purging",
         "store.copying",
         "store.sqlite",
+        "store.contents",
         "store.verifying",
         "store.backup",
         "store.proving",
@@ -199,6 +200,7 @@ HOMES: Final[dict[str, tuple[str, ...]]] = {
         "cosessiond.store.verifying",
         "cosessiond.store.copying",
         "cosessiond.store.proving",
+        "cosessiond.store.contents",
         "cosessiond.store.migrations.*",
     ),
 }

@@ -21,6 +21,8 @@ from cosession._version import __version__
 from cosession.errors import CosessionError
 from cosession.messages.limits import AUDIT_KEPT_MIN, REQUEST_IDS_KEPT_MIN, Limits
 from cosessiond.clock import LoopTimers, SystemClock, SystemEntropy, pause, ulid
+from cosessiond.maintenance import swap, upgrade
+from cosessiond.maintenance.task import Task
 from cosessiond.metrics import Metrics
 from cosessiond.process import secret
 from cosessiond.process.configuration import Configuration
@@ -63,6 +65,7 @@ async def serve(configuration: Configuration, log: Any, ready: Callable[[], None
         state, state_fd, socket_path, lock = _claim(stack, daemon_id)
         loop.set_exception_handler(lambda _, context: _on_loop_error(log, context))
 
+        _make_ready(state, state_fd, log)
         metrics = Metrics(lambda name, used, limit: log.warning("near a limit", limit=name, used=used, max=limit))
         engine = stack.enter_context(_open_engine(state, configuration.in_force.limits, lambda: ulid(clock, entropy)))
         me = Identity(
@@ -133,6 +136,18 @@ def _claim(stack: AsyncExitStack, daemon_id: str) -> tuple[Path, int, Path, Inst
     lock.publish(_holder(daemon_id, socket_path=""))
     refuse_neighbour(socket_path)  # when daemon.lock was removed by hand, a second daemon comes this far
     return state, state_fd, socket_path, lock
+
+
+def _make_ready(state: Path, state_fd: int, log: Any) -> None:
+    """What comes before the store is opened: a restore that was broken off is finished or undone, and one of an older
+    version is backed up before it is brought up to ours.
+    """
+    journal = swap.settle(state, state_fd)
+    if journal is not None:
+        log.warning("finished what was begun", act=journal.reason, epoch=journal.epoch, quarantine=journal.quarantine)
+    kept = upgrade.back_up_older(Task(state, state_fd, words=[], options={}))
+    if kept is not None:
+        log.info("backed up before the upgrade", backup=kept.name, schema=kept.manifest.schema)
 
 
 def _collect_rarely() -> None:

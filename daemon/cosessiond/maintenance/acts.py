@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 #: Where each act is (`module:NAME`) and what `cosessiond --help` says of it.
 ACTS: Final[dict[str, tuple[str, str]]] = {
     "verify": ("cosessiond.maintenance.verify:VERIFY", "are the backups whole: all of them, or the named"),
+    "inspect": ("cosessiond.maintenance.restore:INSPECT", "what a backup holds, by name or path"),
+    "restore": ("cosessiond.maintenance.restore:RESTORE", "put a backup in the place of the store"),
 }
 
 

@@ -66,6 +66,7 @@ _VERSIONS_OF: Final = (
     " value FROM versions WHERE space = ? AND project = ? AND key = ?"
 )
 _ALL_VERSIONS: Final = _VERSIONS_OF.partition(" WHERE")[0]
+_VERSIONS_IN_ORDER: Final = _ALL_VERSIONS + " ORDER BY space, project, key, mod_revision"
 _VERSION_AT: Final = _VERSIONS_OF + " AND mod_revision <= ? ORDER BY mod_revision DESC LIMIT 1"
 _VERSIONS_INSIDE: Final = _VERSIONS_OF + " AND mod_revision > ? AND mod_revision < ? ORDER BY mod_revision"
 _VERSION_OF: Final = _VERSIONS_OF + " AND mod_revision = ?"
@@ -352,6 +353,12 @@ def request_sizes(db: sqlite3.Connection) -> Iterator[int]:
     """The bytes of each kept request, each checked."""
     for row in db.execute(_ALL_REQUESTS):
         yield len(_checked_request(row)[4])
+
+
+def versions_in_order(db: sqlite3.Connection) -> Iterator[VersionRow]:
+    """Every kept version by entry, oldest first, each checked."""
+    for row in db.execute(_VERSIONS_IN_ORDER):
+        yield _version(row)
 
 
 def checked(row: tuple[Any, ...]) -> tuple[Any, ...]:

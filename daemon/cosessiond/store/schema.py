@@ -76,6 +76,19 @@ def open_database(path: Path, *, was_used: bool) -> sqlite3.Connection:
     return db
 
 
+def recorded(path: Path) -> int:
+    """The schema of the database at `path` as its newest committed header has it, 0 where there is none of ours."""
+    try:
+        with os.fdopen(open_plain(path, os.O_RDONLY), "rb") as file:
+            header = file.read(_HEADER_BYTES)
+    except (FileNotFoundError, ConfigError):
+        return 0
+    if header[60:64] != SCHEMA.to_bytes(4):  # else its log says no other: a schema only grows
+        header = _header_in_log(Path(f"{path}-wal"), is_checked=True) or header
+    is_ours = header.startswith(_MAGIC) and int.from_bytes(header[68:72]) == APPLICATION_ID
+    return int.from_bytes(header[60:64]) if is_ours else 0
+
+
 def open_copy(path: Path) -> sqlite3.Connection:
     """A database that nobody has open and nobody writes, to be read: no lock is taken, no file is made beside it.
 
@@ -123,6 +136,25 @@ def make_plain(descriptor: int) -> None:
     (https://www.sqlite.org/fileformat.html#file_format_version_numbers). Raises OSError.
     """
     os.pwrite(descriptor, _WITHOUT_WAL, _VERSIONS_AT)
+
+
+def fold(path: Path) -> None:
+    """Bring what the log beside a copy holds into the copy: one whole file without a WAL, whatever its schema.
+
+    Raises ConfigError for a foreign file or a newer schema, StoreBroken when SQLite cannot.
+    """
+    _check_header(path, was_used=True)
+    try:
+        db = sqlite3.connect(path, timeout=0, isolation_level=None)
+        try:
+            _set(db, "locking_mode", "EXCLUSIVE", "exclusive")
+            _set(db, "synchronous", "FULL", 2)
+            _set(db, "trusted_schema", "OFF", 0)
+            _set(db, "journal_mode", "DELETE", "delete")
+        finally:
+            db.close()
+    except sqlite3.Error as error:
+        raise StoreBroken(f"cannot read {path}: {error}") from error
 
 
 _abandoned: list[sqlite3.Connection] = []
@@ -275,5 +307,5 @@ def _checkpoint(db: sqlite3.Connection, mode: str) -> bool:
 def _newer(path: Path, schema: int) -> ConfigError:
     return ConfigError(
         f"cannot use {path}: its schema is {schema}, this version knows {SCHEMA}; install the newer cosession again, "
-        "or restore the backup made before the upgrade"
+        "or restore the backup made before the upgrade, whose name ends in -migration: cosession backup restore NAME"
     )
