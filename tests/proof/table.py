@@ -50,4 +50,14 @@ PROOFS: Final[tuple[Proof, ...]] = (
         seeded=("durability/test_killloop.py", "durability/test_linear.py", "-k", "catches or not_found"),
         share=4.0,
     ),
+    Proof(
+        name="power",
+        promises="P1 P4 P10 P14",
+        what="every state that a power cut could leave of a recorded daemon, opened and judged",
+        command=("power/prove_power.py",),
+        goal=100_000,
+        unit="states",
+        seeded=("power/test_power.py", "-k", "show"),
+        share=3.0,
+    ),
 )

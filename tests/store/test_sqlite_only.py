@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import struct
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from cosession.errors import ConfigError
 from cosessiond.store import schema
 from cosessiond.store.engine import (
     Committed,
@@ -273,3 +275,17 @@ def test_what_an_earlier_round_left_in_a_torn_frame_is_not_taken_for_another_pro
     again = opened(copy, was_used=True)
     assert again.position().revision == revision
     again.close()
+
+
+@pytest.mark.parametrize("page", [bytes(4_096), bytes(512) + b"x" * 3_584], ids=["only a length", "a part"])
+def test_a_power_cut_in_the_very_first_page_is_a_beginning(tmp_path: Path, page: bytes) -> None:
+    """SQLite writes it under a rollback journal, which empties the file again; the file alone is nobody's."""
+    (tmp_path / "store.db").write_bytes(page)
+    with pytest.raises(ConfigError, match="not a cosession database"):
+        opened(tmp_path)
+    magic, records, nonce, pages, sector_bytes, page_bytes = bytes.fromhex("d9d505f920a163d7"), 0, 1, 0, 512, 4_096
+    header = magic + struct.pack(">5I", records, nonce, pages, sector_bytes, page_bytes)
+    (tmp_path / "store.db-journal").write_bytes(header.ljust(sector_bytes, b"\0"))
+    engine = opened(tmp_path)
+    assert engine.position().revision == 0
+    engine.close()

@@ -25,6 +25,8 @@ _FRAME_BYTES: Final = 24
 _WAL_HEADER_BYTES: Final = 32
 _VERSIONS_AT: Final = 18
 _WITHOUT_WAL: Final = b"\x01\x01"
+_JOURNAL_MAGIC: Final = bytes.fromhex("d9d505f920a163d7")
+_JOURNAL_HEADER_BYTES: Final = 28
 _PAGE_ONE: Final = (1).to_bytes(4)
 #: The last byte of a WAL's magic number when its checksums are over big-endian words.
 _BIG_ENDIAN: Final = b"\x83"
@@ -188,6 +190,8 @@ def _check_header(path: Path, *, was_used: bool) -> None:
             "or remove the file to begin anew"
         )
     if header and (len(header) < _HEADER_BYTES or not header.startswith(_MAGIC)):
+        if _is_rolled_back_to_nothing(Path(f"{path}-journal")):
+            return
         raise ConfigError(f"cannot use {path}: it is not a cosession database; move it away and start again")
     logged = _header_in_log(wal)
     if logged and _strange(logged, path) is not None:
@@ -203,6 +207,18 @@ def _check_header(path: Path, *, was_used: bool) -> None:
     page_bytes = int.from_bytes(header[16:18]) or 1  # the file format writes 65,536 as 1; then nothing is checked
     if not logged and size < pages * page_bytes:
         raise StoreBroken(f"cannot open {path}: {pages * page_bytes - size} bytes are missing at its end")
+
+
+def _is_rolled_back_to_nothing(journal: Path) -> bool:
+    """Whether this journal makes SQLite empty the file, whatever is in it: it was empty before. A power cut while the
+    very first page is written may leave any part of it (https://www.sqlite.org/fileformat.html#the_rollback_journal).
+    """
+    try:
+        with os.fdopen(open_plain(journal, os.O_RDONLY), "rb") as file:
+            start = file.read(_JOURNAL_HEADER_BYTES)
+    except FileNotFoundError:
+        return False
+    return len(start) == _JOURNAL_HEADER_BYTES and start.startswith(_JOURNAL_MAGIC) and not any(start[16:20])
 
 
 def _strange(header: bytes, path: Path) -> ConfigError | None:

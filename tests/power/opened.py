@@ -1,0 +1,139 @@
+"""What the store's own recovery makes of a state that a power cut left, against what the clients know.
+
+Whoever was answered before the cut finds it: the store is in the same epoch, at a revision that is no less than any
+that was told and no more than any that was ever committed, and every batch up to it is the one that was committed, as
+a whole. A state that is refused is a violation as well: a power cut on an honest disk damages nothing.
+
+Rule: what is expected comes from the clients, never from the store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from msgspec import msgpack
+
+from cosession.errors import CosessionError
+from cosession.messages.limits import VERSIONS_KEPT, Limits
+from cosessiond.app import _open_engine
+from cosessiond.store.engine import Committed, EntryId, StoreBroken
+from cosessiond.store.sqlite import SqliteEngine
+from durability.link import open_when_ready
+from durability.loop import listed
+from harness import Daemon
+from power.recording import Truth
+
+HISTORIES: Final = 3
+NEW_EPOCH: Final = "begun-anew"
+_decode = msgpack.Decoder().decode
+
+
+class Known(NamedTuple):
+    """What had been told to anybody when the power went."""
+
+    told: bool = False  # the epoch
+    revision: int = 0
+
+
+class Opening:
+    """Opens states and judges them. `chains`: the hash of each revision, as the first state that had it showed it."""
+
+    def __init__(self, truth: Truth) -> None:
+        self._truth = truth
+        self._chains: dict[int, bytes] = {}
+
+    def judge(self, directory: Path, known: Known, random: random.Random) -> list[str]:
+        """What is wrong with the state in `directory`, in words; it is recovered in place."""
+        try:
+            with _open_engine(directory, Limits(), lambda: NEW_EPOCH) as engine:
+                return list(self._wrong(engine, known, random))
+        except (StoreBroken, CosessionError) as error:
+            return [f"refused: {error}"]
+
+    def _wrong(self, engine: SqliteEngine, known: Known, random: random.Random) -> Iterator[str]:
+        at, truth = engine.position(), self._truth
+        if at.epoch != truth.epoch:
+            if known.told or at.revision:
+                yield f"epoch: it is {at.epoch}, was {truth.epoch}"
+            return
+        if at.revision < known.revision:
+            yield f"lost: {known.revision} was told, the store ends at {at.revision}"
+        if at.revision > len(truth.batches):
+            yield f"stranger: the store ends at {at.revision}, the newest committed was {len(truth.batches)}"
+            return
+        if self._chains.setdefault(at.revision, at.chain_hash) != at.chain_hash:
+            yield f"chain: revision {at.revision} has another hash than it had"
+        yield from self._log(engine, at.compact_revision, at.revision)
+        ids = {entry.id[2]: entry.id for entry in engine.entries()}
+        found = {entry.id[2]: _standing(entry) for entry in engine.entries()}
+        expected = truth.entries[at.revision]
+        if found != expected:
+            wrong = sorted(key for key in found.keys() | expected.keys() if found.get(key) != expected.get(key))
+            yield f"entries: at {at.revision} {wrong[:5]} are not as they were"
+        for key in random.sample(sorted(ids), min(HISTORIES, len(ids))):
+            yield from self._history(engine, ids[key], at.revision)
+
+    def _log(self, engine: SqliteEngine, first: int, last: int) -> Iterator[str]:
+        after = max(0, first - 1)
+        while after < last:
+            page = engine.changes(after, 256, 1 << 20)
+            for outcome in page:
+                after += 1
+                if outcome.revision != after:
+                    yield f"gap: the log goes from {after - 1} to {outcome.revision}"
+                    return
+                if _changes(outcome) != [_change(each) for each in self._truth.batches[after - 1]]:
+                    yield f"batch: revision {after} is not what was committed"
+                    return
+            if not page:
+                yield f"gap: the log ends at {after}, the store at {last}"
+                return
+
+    def _history(self, engine: SqliteEngine, id: EntryId, revision: int) -> Iterator[str]:
+        key = id[2]
+        shown = [row.mod_revision for row in engine.history(id, VERSIONS_KEPT, revision + 1)]
+        written = [
+            number
+            for number, changes in enumerate(self._truth.batches[:revision], 1)
+            if any(change.key == key for change in changes)
+        ]
+        if shown != written[::-1][: len(shown)] or len(shown) < min(len(written), VERSIONS_KEPT):
+            yield f"history: {key} at {revision} has the versions {shown[:5]}, written were {written[::-1][:5]}"
+
+
+def judge_served(home: Path, truth: Truth, known: Known) -> list[str]:
+    """The same of a state in `home` by a real daemon, from outside: where it stands, and every entry."""
+    with contextlib.ExitStack() as stack:
+        daemon = Daemon(home)
+        try:
+            daemon.start()
+        except AssertionError as error:
+            return [f"refused: {error}"]
+        stack.callback(daemon.close)
+        with open_when_ready(daemon.socket) as link:
+            hello = link.hello()
+            if hello.epoch != truth.epoch:
+                return [f"epoch: it is {hello.epoch}, was {truth.epoch}"] if known.told or hello.revision else []
+            if not known.revision <= hello.revision <= len(truth.batches):
+                return [f"lost: {known.revision} was told, the store ends at {hello.revision}"]
+            found = {e.key: (e.value, e.version, e.create_revision, e.mod_revision) for e in listed(link)}
+    return [] if found == truth.entries[hello.revision] else [f"entries: at {hello.revision} they are not as they were"]
+
+
+def _standing(entry: Any) -> tuple[Any, int, int, int]:
+    return _decode(entry.value), entry.version, entry.create_revision, entry.mod_revision
+
+
+def _changes(outcome: Committed) -> list[tuple[Any, ...]]:
+    return [
+        (c.kind, c.id[2], _decode(c.value) if c.kind == "put" else None, c.version, c.create_revision)
+        for c in outcome.changes
+    ]
+
+
+def _change(change: Any) -> tuple[Any, ...]:
+    return change.kind, change.key, change.value, change.version, change.create_revision
