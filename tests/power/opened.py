@@ -10,16 +10,18 @@ Rule: what is expected comes from the clients, never from the store.
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import structlog
 from msgspec import msgpack
 
 from cosession.errors import CosessionError
 from cosession.messages.limits import VERSIONS_KEPT, Limits
-from cosessiond.app import _open_engine
+from cosessiond.app import _make_ready, _open_engine
 from cosessiond.store.engine import Committed, EntryId, StoreBroken
 from cosessiond.store.sqlite import SqliteEngine
 from durability.link import open_when_ready
@@ -29,6 +31,7 @@ from power.recording import Truth
 
 HISTORIES: Final = 3
 NEW_EPOCH: Final = "begun-anew"
+_SILENT: Final = structlog.wrap_logger(structlog.ReturnLogger(), processors=[])
 _decode = msgpack.Decoder().decode
 
 
@@ -37,6 +40,17 @@ class Known(NamedTuple):
 
     told: bool = False  # the epoch
     revision: int = 0
+
+
+class _Descriptor:
+    """The state directory, open, as the daemon holds it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.number: Final = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+
+    def close(self) -> None:
+        """Let go of it."""
+        os.close(self.number)
 
 
 class Opening:
@@ -49,6 +63,8 @@ class Opening:
     def judge(self, directory: Path, known: Known, random: random.Random) -> list[str]:
         """What is wrong with the state in `directory`, in words; it is recovered in place."""
         try:
+            with contextlib.closing(_Descriptor(directory)) as held:
+                _make_ready(directory, held.number, _SILENT)
             with _open_engine(directory, Limits(), lambda: NEW_EPOCH) as engine:
                 return list(self._wrong(engine, known, random))
         except (StoreBroken, CosessionError) as error:

@@ -22,12 +22,15 @@ import psutil
 from msgspec import msgpack
 
 from cosession.errors import CosessionError
+from cosession.messages.admin import Status
 from cosession.messages.watches import WatchEvent
 from cosession.model import Change
 from durability import journal
 from durability.link import LinkLost, open_when_ready
-from durability.loop import ScriptedDaemon, Watcher, listed
-from durability.oracle import Found, Judge, Model
+from durability.loop import ScriptedDaemon, listed
+from durability.model import Model
+from durability.oracle import Found, Judge
+from durability.watchers import Watcher
 from durability.writer import Workload, Writer
 from harness import Daemon
 from power.disk import Disk
@@ -170,8 +173,9 @@ def _truth(socket: Path, journals: Path, watcher: Watcher, plan: Plan, found: Fo
         _reach(watcher, hello.revision, found)
         watcher.stop()
         model = Model()
-        judge = Judge(model, watcher.log, found)
-        judge.judge([deed for n in range(plan.writers) for deed in journal.read(journals / f"{n}.journal")])
+        judge = Judge(model, watcher.log, found, compact_revision=link.call(Status()).compact_revision)
+        ended = [journal.read(journals / f"{number}.journal")[0] for number in range(plan.writers)]
+        judge.judge([deed for deeds in ended for deed in deeds])
         judge.judge_entries(listed(link, judge.last))
     assert not found, f"wrong without any power cut: {found.words}"
     batches = [_decode_event(body).changes for body in watcher.log]
@@ -232,7 +236,8 @@ class _Writing:
     """A writer of the kill loop in a thread."""
 
     def __init__(self, socket: Path, directory: Path, number: int, plan: Plan) -> None:
-        self._writer = Writer(socket, directory, Workload(number, plan.seed), plan.writers)
+        workload = Workload(number, writers=plan.writers, seed=plan.seed)
+        self._writer = Writer(socket, directory, workload, plan.writers)
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
