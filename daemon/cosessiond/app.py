@@ -196,8 +196,6 @@ async def _drain(core: Core) -> None:
     """Refuse new writes, let what is in flight finish for at most DRAIN_S, then say goodbye."""
     core.drain()
     leaving = CosessionError("cannot go on: the daemon is shutting down; connect again", code="shutting_down")
-    core.turns.drain(leaving)
-    core.flush()
     deadline = core.clock.monotonic() + DRAIN_S
     while core.clock.monotonic() < deadline and core.in_flight:  # noqa: ASYNC110  # a few ms, once in a life
         await asyncio.sleep(0.002)

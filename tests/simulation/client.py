@@ -21,6 +21,7 @@ from cosession.messages import sessions as session_messages
 from cosession.messages.admin import Hello
 from cosession.messages.limits import Limits
 from cosession.messages.watches import Unwatch, Watch, WatchEvent, WatchReply
+from cosession.model import Written
 from cosession.protocol import ClientConnection, Event, Failed, Leaving, Lost, Replied
 from cosession.wire import ERROR, REPLY, Answer
 from simulation.disk import EPOCH
@@ -45,8 +46,9 @@ def _decode_reply(request: Request[Any], body: bytes) -> Reply:
 
 def _committed(reply: Any) -> int:
     """The revision that an answer to a write speaks of, which whoever has it may rely on from then on."""
-    written = getattr(reply, "written", None)
-    revision: int = getattr(reply, "txn_revision", 0) or getattr(written, "mod_revision", 0)
+    written = getattr(reply, "written", None) or []
+    several = written if isinstance(written, list) else [written]
+    revision: int = getattr(reply, "txn_revision", 0) or max((each.mod_revision for each in several), default=0)
     return revision
 
 
@@ -237,6 +239,7 @@ class Client:
         )
         self.history.calls.append(call)
         self._calls[id] = (call, then)
+        self.history.by_wire[self.link.number, id] = call
         about = getattr(request, "key", getattr(request, "session", ""))
         self.world.note(f"{self.name} {number} {type(request).__name__} {about} sent")
         self.link.send(data)
@@ -273,7 +276,7 @@ class Client:
         if call.error is not None and call.error.code == "conflict":
             current = call.error.data.get("current")
             self.known[key] = current["mod_revision"] if current else 0
-        elif reply is not None and getattr(reply, "written", None) is not None:
+        elif isinstance(getattr(reply, "written", None), Written):
             self.known[key] = reply.written.mod_revision if reply.written.kind == "put" else 0
 
     # -- sessions --------------------------------------------------------------------------------------------------
@@ -358,6 +361,7 @@ class Client:
         segment.events.append(decoded)
         segment.ceilings.append(self.history.revision)
         segment.compacts.append(self.history.compact)
+        segment.arrived_s.append(self.world.now_s)
         self._saw(decoded.revision)
         self.world.note(f"{self.name} watch {event.watch} {decoded.kind} @{decoded.revision}")
         if decoded.kind == "end":

@@ -34,7 +34,7 @@ from cosessiond.store.engine import Committed, Engine, StoreBroken
 from cosessiond.store.leases import Deadlines
 from cosessiond.store.record import Record
 from simulation.disk import Disk
-from simulation.history import History, Life
+from simulation.history import Connection, History, Life
 from simulation.knobs import BOOT, UID, Knobs
 from simulation.machine import KernelWatch, Machine, Process
 from simulation.network import DaemonEnd, Link
@@ -166,6 +166,28 @@ class Daemon:
         end = DaemonEnd(link, self.enter, self._aborted)
         self.links.append(link)
         end.conversation = Conversation(self.core, TABLE, end, peer)
+        self._keep_book(link.number, end.conversation)
+
+    def _keep_book(self, link: int, conversation: Any) -> None:
+        """Of when each call is taken and answered, and when the end of the connection is noticed."""
+        history, calls, now_s = self.history, self.history.by_wire, lambda: self.world.now_s
+        connection = history.connections[link] = Connection(self.life.number)
+        dispatch, answer, closed = conversation._dispatch, conversation.answer, conversation.closed
+
+        def taken(call: Any) -> None:
+            calls[link, call.id].taken = history.moment(now_s())
+            dispatch(call)
+
+        def told(call: Any, result: Any) -> None:
+            mine = calls[link, call.id]
+            mine.told, mine.outcome = history.moment(now_s()), result
+            answer(call, result)
+
+        def over() -> None:
+            connection.closed = history.moment(now_s())
+            closed()
+
+        conversation._dispatch, conversation.answer, conversation.closed = taken, told, over
 
     def kill(self, why: str) -> None:
         """SIGKILL."""

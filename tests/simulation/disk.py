@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from cosessiond.store.engine import Batch, Committed, Engine, Outcome, Refused, StoreBroken
+from cosessiond.store.engine import Batch, Committed, Engine, EntryId, Outcome, Purged, Refused, StoreBroken
 from cosessiond.store.memory import MemoryEngine
 from cosessiond.store.record import Attached
 from cosessiond.store.sqlite import SqliteEngine
@@ -147,6 +147,18 @@ class Recorded:
             self._disk.history.compact = self._engine.position().compact_revision
             self._disk.world.note(f"trimmed {dropped}, compact {self._disk.history.compact}")
         return dropped
+
+    def purge(self, id: EntryId, *, before: int, after: int, rows_max: int) -> Purged | None:
+        """See `Engine.purge`."""
+        if self._disk.refuses():
+            return None
+        purged = self._engine.purge(id, before=before, after=after, rows_max=rows_max)
+        self._disk.world.note(f"purged {id[2]} {purged}")
+        return purged
+
+    def erase(self) -> bool:
+        """See `Engine.erase`."""
+        return not self._disk.refuses() and self._engine.erase()
 
     def move(self) -> None:
         """See `Engine.move`."""

@@ -6,13 +6,20 @@ Rule: recorded by the world and the clients, read by the oracles, seen by nobody
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from cosession.errors import CosessionError
 from cosession.messages import Reply, Request
 from cosession.messages.watches import WatchEvent
-from cosessiond.store.engine import Batch, Committed, Entry
+from cosessiond.store.engine import Batch, Committed, Entry, EntryId, VersionRow
 from simulation.knobs import Knobs
+
+
+class Moment(NamedTuple):
+    """When something happened in the daemon; `order` sorts what happened at the same time."""
+
+    s: float
+    order: int
 
 
 @dataclass(slots=True, eq=False)
@@ -20,7 +27,8 @@ class Call:
     """One call of a client. `floor`: the highest revision anybody had been shown when it was sent; `ceiling` and
     `compact`: the durable revision and the lower end of the window when its answer came.
 
-    `first` is the number of the first call with the same request id (its own, when it is none).
+    `first` is the number of the first call with the same request id (its own, when it is none). The daemon has `taken`
+    it and `told` its `outcome` at moments of its own, whatever the client heard.
     """
 
     number: int
@@ -37,6 +45,9 @@ class Call:
     answered_s: float = 0.0
     ceiling: int = 0
     compact: int = 0
+    taken: Moment | None = None
+    told: Moment | None = None
+    outcome: Reply | CosessionError | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -61,6 +72,7 @@ class Segment:
     call: Call
     ceilings: list[int] = field(default_factory=list)
     compacts: list[int] = field(default_factory=list)
+    arrived_s: list[float] = field(default_factory=list)
     events: list[WatchEvent] = field(default_factory=list)
     over: str = ""
 
@@ -81,6 +93,14 @@ class Watching:
         if id[:2] != (self.space, self.project):
             return False
         return id[2] == self.prefix if self.exact else id[2].startswith(self.prefix)
+
+
+@dataclass(slots=True, eq=False)
+class Connection:
+    """One connection, of one life of the daemon, and when that noticed its end."""
+
+    life: int
+    closed: Moment | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -107,6 +127,7 @@ class Quiet:
     memory: list[Entry]
     engine: list[Entry]
     log: list[Committed]
+    versions: dict[EntryId, list[VersionRow]] = field(default_factory=dict)
     pending: list[Call] = field(default_factory=list)
     leaks: list[str] = field(default_factory=list)
     late_entries: list[Entry] = field(default_factory=list)
@@ -118,6 +139,8 @@ class History:
 
     knobs: Knobs
     calls: list[Call] = field(default_factory=list)
+    by_wire: dict[tuple[int, int], Call] = field(default_factory=dict)
+    connections: dict[int, Connection] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
     watches: list[Watching] = field(default_factory=list)
     lives: list[Life] = field(default_factory=list)
@@ -131,11 +154,17 @@ class History:
     quiet_from_s: float = 0.0
     digest: str = ""
     steps: int = 0
+    moments: int = 0
 
     @property
     def revision(self) -> int:
         """The durable revision."""
         return self.rows[-1].revision if self.rows else 0
+
+    def moment(self, now_s: float) -> Moment:
+        """Now, behind all that happened before."""
+        self.moments += 1
+        return Moment(now_s, self.moments)
 
     def saw(self, revision: int) -> None:
         """Somebody was shown this revision."""

@@ -11,7 +11,7 @@ from typing import Any
 from msgspec import UNSET
 
 from cosession.messages.past import History as HistoryRequest
-from cosession.messages.past import HistoryReply
+from cosession.messages.past import HistoryReply, Purge, Revert
 from cosession.messages.store import Get, GetReply, Range, RangeReply
 from cosession.messages.turns import Turn, TurnReply
 from cosession.messages.watches import Watch
@@ -37,7 +37,7 @@ def linear(history: History, model: Model) -> Iterator[str]:
         elif isinstance(call.reply, HistoryReply):
             yield from _history(call, history, model)
         elif call.error is not None:
-            yield from _refusal(call)
+            yield from _refusal(call, history, model)
 
 
 def _get(call: Call, model: Model) -> Iterator[str]:
@@ -84,16 +84,22 @@ def _history(call: Call, history: History, model: Model) -> Iterator[str]:
     request, reply = call.request, call.reply
     assert isinstance(request, HistoryRequest)
     assert isinstance(reply, HistoryReply)
-    versions = model.versions.get((request.space, request.project, request.key), [])
+    id = (request.space, request.project, request.key)
+    gone = {each.mod_revision for each in reply.versions if each.purged}
+    unasked = [each for each in sorted(gone) if not model.purges.may(id, each, call.answered_s)]
+    if unasked:
+        yield f"{_name(call)} of {request.key} was shown revisions {unasked} as purged, which nobody asked for"
     shown = [(each.kind, each.value, each.version, each.create_revision, each.mod_revision) for each in reply.versions]
     for revision in range(call.floor, call.ceiling + 1):
-        kept = [each for each in versions if each.mod_revision <= revision][-history.knobs.window_versions :]
+        kept = [each for each in model.versions.get(id, []) if each.mod_revision <= revision][
+            -history.knobs.window_versions :
+        ]
         before = request.before_revision
         found = [each for each in reversed(kept) if before <= 0 or each.mod_revision < before]
         wanted = [
             (
                 each.kind,
-                each.public("").value if each.kind == "put" else None,
+                each.public("").value if each.kind == "put" and each.mod_revision not in gone else None,
                 each.version,
                 each.create_revision,
                 each.mod_revision,
@@ -105,13 +111,14 @@ def _history(call: Call, history: History, model: Model) -> Iterator[str]:
     yield f"{_name(call)} of {request.key} was answered {shown}, never so between {call.floor} and {call.ceiling}"
 
 
-def _refusal(call: Call) -> Iterator[str]:
-    """What lies below the window was refused as such, and nothing else was; the same for the future."""
+def _refusal(call: Call, history: History, model: Model) -> Iterator[str]:
+    """What lies below the window or was purged was refused as such, and nothing else was; the same for the future."""
     assert call.error is not None
     request: Any = call.request
-    asked = getattr(request, "at_revision", 0) or (getattr(request, "start_revision", 0) or 0)
-    reach = 1 if isinstance(request, Watch) else 0
-    if call.error.code == "compacted" and not 0 < asked < call.compact:
+    names = ("at_revision", "start_revision", "to_revision", "before_revision")
+    asked = next(filter(None, (getattr(request, name, 0) for name in names)), 0)
+    reach = 1 if isinstance(request, Watch | Purge) else 0
+    if call.error.code == "compacted" and not _is_past(call, asked, history, model):
         yield f"{_name(call)} at {asked} was refused as compacted, the window begins at {call.compact}"
     if call.error.code == "future_revision" and asked <= call.floor + reach:
         yield f"{_name(call)} at {asked} was refused as of the future, {call.floor} had been shown"
@@ -119,6 +126,23 @@ def _refusal(call: Call) -> Iterator[str]:
         return
     if call.error.code in ("internal", "damaged", "io_error", "parse_error", "invalid_request", "invalid_params"):
         yield f"{_name(call)} {request} was refused: {call.error.code}: {call.error.message}"
+
+
+def _is_past(call: Call, asked: int, history: History, model: Model) -> bool:
+    """Whether what was asked for may not be told any more: it was purged, or is older than what is kept."""
+    assert call.error is not None
+    request: Any = call.request
+    if "purged_key" in call.error.data:
+        id = (request.space, request.project, call.error.data["purged_key"])
+        stood = model.at(id, asked)
+        revision = call.error.data["purged_revision"]
+        gone = model.purges.may(id, revision, call.answered_s)
+        return gone and stood is not None and stood.mod_revision == revision
+    if isinstance(request, Revert) and request.key:
+        versions = model.versions.get((request.space, request.project, request.key), [])
+        newer = [each for each in versions if asked < each.mod_revision <= call.ceiling]
+        return 0 < asked < call.compact and len(newer) >= history.knobs.window_versions
+    return 0 < asked < call.compact
 
 
 def _is_odd(request: Any) -> bool:

@@ -51,7 +51,7 @@ def _segment(
             yield f"{event.kind} at {event.revision} before the end of the snapshot"
         yield from _missed(position, event, matching)
         if event.kind == "changes":
-            yield from _changes(watching, event, position, model)
+            yield from _changes(watching, event, position, model, segment.arrived_s[index])
             position = event.revision
         elif event.kind == "end":
             yield from _ended(event, position, segment.compacts[index])
@@ -72,7 +72,7 @@ def _missed(position: int, event: WatchEvent, matching: list[int]) -> Iterator[s
         yield f"{event.kind} at {event.revision} after {position}: missed {missed}"
 
 
-def _changes(watching: Watching, event: WatchEvent, position: int, model: Model) -> Iterator[str]:
+def _changes(watching: Watching, event: WatchEvent, position: int, model: Model, arrived_s: float) -> Iterator[str]:
     if event.revision <= position:
         yield f"changes at {event.revision} came again, or too late: it stood at {position}"
         return
@@ -81,19 +81,22 @@ def _changes(watching: Watching, event: WatchEvent, position: int, model: Model)
         return
     outcome = model.rows[event.revision - 1].outcome
     wanted: list[Change] = []
+    purged = {each.key for each in event.changes if each.purged}
     for change in outcome.changes:
         if watching.selects(change.id):
+            gone = change.id[2] in purged and model.purges.may(change.id, event.revision, arrived_s)
             standing = model.at(change.id, event.revision)
             wanted.append(
                 Change(
                     kind=change.kind,
                     key=change.id[2],
-                    value=standing.public("").value if standing else None,
+                    value=standing.public("").value if standing and not gone else None,
                     version=change.version,
                     create_revision=change.create_revision,
                     mod_revision=event.revision,
                     session=outcome.origin.session,
                     time=outcome.time_ms / 1000,
+                    purged=gone,
                 )
             )
     if event.changes != wanted:

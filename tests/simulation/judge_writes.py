@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from hashlib import blake2b
+from math import inf
 from typing import Any, cast
 
 from msgspec import UNSET, msgpack
+from msgspec.structs import replace
 
+from cosession.messages.past import Purge, PurgeReply, RevertReply
 from cosession.messages.store import (
     AddReply,
     AppendReply,
@@ -20,8 +24,10 @@ from cosession.messages.store import (
     TxnReply,
 )
 from cosession.model import Written
+from cosessiond.store.engine import Committed
 from simulation.history import Call, History, Row
 from simulation.model import WRONG_TYPE, Expected, Model, Standing, WriteRequest, expected
+from simulation.purges import TRACE
 
 #: Refusals that depend on the moment or on who asks, not on the request: a repeat may meet one although the first
 #: attempt was committed.
@@ -29,8 +35,9 @@ PASSING = frozenset({"overloaded", "shutting_down", "disk_full", "store_full", "
 
 
 #: What is written at the request of a client.
-OPERATIONS = frozenset({"put", "delete", "merge", "add", "append", "txn"})
-SINGLE_REPLIES = PutReply | DeleteReply | MergeReply | AddReply | AppendReply
+OPERATIONS = frozenset({"put", "delete", "merge", "add", "append", "txn", "revert", "purge"})
+SINGLE_REPLIES = PutReply | DeleteReply | MergeReply | AddReply | AppendReply | PurgeReply
+WRITE_REPLIES = SINGLE_REPLIES | TxnReply | RevertReply
 
 
 def durable(history: History, model: Model) -> Iterator[str]:
@@ -43,20 +50,32 @@ def durable(history: History, model: Model) -> Iterator[str]:
         elif life.revision != len(rows):
             yield f"daemon {life.number} began at revision {life.revision}, {len(rows)} were committed"
         else:
-            yield from _same_log(f"daemon {life.number}", life.log, rows)
+            yield from _same_log(f"daemon {life.number}", life.log, rows, model, life.started_s)
             stored = {entry.id: entry for entry in life.entries}
             yield from _same_entries(f"daemon {life.number}", stored, model, life.revision)
     if history.quiet is not None:
-        yield from _same_log("the engine at rest", history.quiet.log, history.rows)
+        yield from _same_log("the engine at rest", history.quiet.log, history.rows, model, inf)
         stored = {entry.id: entry for entry in history.quiet.engine}
         yield from _same_entries("the engine at rest", stored, model, history.quiet.revision)
 
 
-def _same_log(what: str, log: list[Any], rows: list[Row]) -> Iterator[str]:
+def _same_log(what: str, log: list[Any], rows: list[Row], model: Model, at_s: float) -> Iterator[str]:
     for outcome in log:
         row = rows[outcome.revision - 1] if 0 < outcome.revision <= len(rows) else None
-        if row is None or outcome != row.outcome:
+        if row is None or outcome != _without_purged(row.outcome, outcome, model, at_s):
             yield f"{what} has another batch at revision {outcome.revision} than was committed"
+
+
+def _without_purged(committed: Committed, found: Committed, model: Model, at_s: float) -> Committed:
+    """What was committed, less the values that are not found any more and may be gone: of those there is the trace."""
+    pairs = zip(committed.changes, found.changes, strict=len(committed.changes) == len(found.changes))
+    changes = tuple(
+        replace(was, value=TRACE + blake2b(was.value, digest_size=16).digest())
+        if now.value[:1] == TRACE and model.purges.may(was.id, committed.revision, at_s)
+        else was
+        for was, now in pairs
+    )
+    return replace(committed, changes=changes)
 
 
 def _same_entries(what: str, stored: dict[Any, Any], model: Model, revision: int) -> Iterator[str]:
@@ -98,6 +117,10 @@ def acknowledged(history: History, model: Model) -> Iterator[str]:
             yield f"{_name(call)} was answered with revision {revision}, when {call.floor} had been shown before"
         yield from _equal(call, written, row)
         yield from _as_asked(call.request, _name(call), row, model)
+        if isinstance(reply, RevertReply) and not reply.repeated:
+            wanted = expected(call.request, model, row.revision - 1)
+            if reply.unchanged != wanted.unchanged:
+                yield f"{_name(call)} was told that {reply.unchanged} were as they had been, {wanted.unchanged} were"
         if isinstance(reply, TxnReply) and reply.succeeded != row.outcome.succeeded:
             yield f"{_name(call)} was told succeeded={reply.succeeded}"
         told = getattr(reply, "length" if isinstance(reply, AppendReply) else "value", None)
@@ -110,6 +133,8 @@ def acknowledged(history: History, model: Model) -> Iterator[str]:
 def _claimed(reply: Any) -> tuple[int, list[Written]]:
     if isinstance(reply, TxnReply):
         return reply.txn_revision, reply.written
+    if isinstance(reply, RevertReply):
+        return max((each.mod_revision for each in reply.written), default=0), reply.written
     assert isinstance(reply, SINGLE_REPLIES)
     return (reply.written.mod_revision, [reply.written]) if reply.written else (0, [])
 
@@ -156,10 +181,18 @@ def _as_asked(request: Any, name: str, row: Row, model: Model) -> Iterator[str]:
 
 
 def _did_nothing(call: Call, model: Model) -> Iterator[str]:
-    """A write that was answered without a revision had nothing to do at some moment between call and answer."""
+    """A write that was answered without a revision had nothing to do at some moment between call and answer; a revert
+    that was tried out would have done then what its answer says.
+    """
+    request = cast("WriteRequest", call.request)
+    planned = {each.key: each.kind for each in getattr(call.reply, "written", None) or []}
     for revision in range(call.floor, call.ceiling + 1):
-        if expected(cast("WriteRequest", call.request), model, revision).writes == {}:
+        writes = expected(request, model, revision).writes
+        if writes is not None and planned == {k: "delete" if v is UNSET else "put" for k, v in writes.items()}:
             return
+    if planned:
+        yield f"{_name(call)} would have done {planned}, but never between {call.floor} and {call.ceiling}"
+        return
     yield f"{_name(call)} was answered as if there were nothing to do between {call.floor} and {call.ceiling}"
 
 
@@ -180,6 +213,8 @@ def refused(history: History, model: Model) -> Iterator[str]:
             continue
         if attempts[call.first] > 1 and _came_before(call, row, model):
             continue  # another attempt was committed later
+        if isinstance(call.request, Purge) and code == "disk_full":
+            continue  # the deletion had its place, the rest had none
         yield f"{_name(call)} was refused ({code}), but stands at revision {row.revision}"
 
 
@@ -234,7 +269,7 @@ def once(history: History, model: Model) -> Iterator[str]:
         rows.setdefault(id, row.revision)
     owners: dict[int, Call] = {}
     for call in history.calls:
-        if call.status != "replied" or not isinstance(call.reply, SINGLE_REPLIES | TxnReply):
+        if call.status != "replied" or not isinstance(call.reply, WRITE_REPLIES):
             continue
         revision, _ = _claimed(call.reply)
         if revision and not call.reply.repeated:
@@ -275,7 +310,7 @@ def in_order(history: History, model: Model) -> Iterator[str]:
     del model
     last: dict[int, tuple[int, Call]] = {}
     for call in history.calls:
-        if call.status != "replied" or not isinstance(call.reply, SINGLE_REPLIES | TxnReply):
+        if call.status != "replied" or not isinstance(call.reply, WRITE_REPLIES):
             continue
         revision, _ = _claimed(call.reply)
         if not revision or call.reply.repeated:

@@ -17,6 +17,8 @@ from typing import Any, Final
 from cosession.messages.limits import Limits
 from cosessiond.server import admission as server_admission
 from cosessiond.server import assembly, conversation
+from cosessiond.server.handlers import purge as purge_handler
+from cosessiond.server.handlers import revert as revert_handler
 from cosessiond.server.handlers import sessions as session_handlers
 from cosessiond.sessions import admission, identity, planning
 from cosessiond.sessions.planning import SessionLimits
@@ -53,6 +55,8 @@ class Knobs:
     faults: frozenset[str] = frozenset(FAULTS)
     window_revisions: int = 100
     window_versions: int = 50
+    look_rows: int = 64
+    purge_rows: int = 64
     kernel_bytes: int = 2048
     chunk_max: int = 4096
     value_bytes: int = 200
@@ -137,6 +141,8 @@ def draw(seed: int, **fixed: Any) -> Knobs:
         "early_timer": random.random() < 0.3,
         "ephemerals": pick((2, 100, 100)),
         "checkpoint_bytes": pick((20_000, 200_000)),
+        "look_rows": pick((1, 3, 64)),
+        "purge_rows": pick((1, 3, 64)),
     }
     return Knobs(seed=seed, **(drawn | fixed))
 
@@ -154,6 +160,9 @@ def applied(knobs: Knobs, facts_of: Callable[[int], object]) -> Iterator[None]:
         (identity, "facts", facts_of),
         (admission, "boot_id", lambda: BOOT),
         (session_handlers, "instance_for", instance_for),
+        (revert_handler, "VERSIONS_KEPT", knobs.window_versions),
+        (revert_handler, "LOOK_ROWS", knobs.look_rows),
+        (purge_handler, "PURGE_ROWS", knobs.purge_rows),
         (assembly, "Registry", partial(Registry, policy=knobs.policy(), limits=session_limits, boot=BOOT)),
         (conversation, "HIGH_WATER_BYTES", knobs.high_water),
         (server_admission, "SESSION_EPHEMERALS_MAX", knobs.ephemerals),

@@ -21,6 +21,23 @@ class Mended:
 
 MENDED: Final[tuple[Mended, ...]] = (
     Mended(
+        "watched",
+        "a snapshot that ended because what it kept was purged (or to make room) began anew in the middle, so that one "
+        "watch was sent pages of two revisions: an ended one has no keys, and was taken for none",
+        seeds=(0,),
+    ),
+    Mended(
+        "in order",
+        "a revert with a request id let the writes behind it go ahead while it was asked whether it is a repeat",
+        seeds=(14,),
+    ),
+    Mended("acknowledged", "a revert that was tried out did not look at its expect_revision", seeds=(33,)),
+    Mended(
+        "refused",
+        "a purge whose deletion was committed was refused because reads filled their queue",
+        seeds=(62,),
+    ),
+    Mended(
         "leases",
         "an expiry that was refused because the disk was full set the deadline of the revision it was for anew, over "
         "that of a put that had renewed the entry meanwhile, which then never ended",

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from msgspec import UNSET, msgpack
 
+from cosession.messages.past import Purge, Revert
 from cosession.messages.store import (
     Add,
     Append,
@@ -28,9 +29,10 @@ from cosession.messages.store import (
 )
 from cosession.model import Entry
 from cosessiond.store.engine import EntryId
-from simulation.history import Row
+from simulation.history import Call, Row
+from simulation.purges import Purges
 
-WriteRequest = Put | Delete | Merge | Add | Append | Txn
+WriteRequest = Put | Delete | Merge | Add | Append | Txn | Revert | Purge
 _decode = msgpack.Decoder().decode
 #: In the place of a value: the write is refused for what it meets.
 WRONG_TYPE = object()
@@ -67,8 +69,9 @@ class Standing(NamedTuple):
 class Model:
     """All versions of all entries."""
 
-    def __init__(self, rows: Iterable[Row]) -> None:
+    def __init__(self, rows: Iterable[Row], calls: Iterable[Call] = ()) -> None:
         self.rows = list(rows)
+        self.purges = Purges(calls)
         self.versions: dict[EntryId, list[Standing]] = {}
         self._revisions: dict[EntryId, list[int]] = {}
         for row in self.rows:
@@ -120,14 +123,19 @@ class Expected:
     current_key: str = ""
     writes: dict[str, Any] | None = None
     leases: dict[str, tuple[int, bool]] | None = None
+    unchanged: int = 0  # of a revert
 
 
 def expected(request: WriteRequest, model: Model, revision: int) -> Expected:
     """What `request` must do to the state at `revision`."""
+    if isinstance(request, Purge):
+        return Expected(writes=_purged(request, model, revision), leases={})
     failed = _first_failing(request, model, revision)
     if failed is not None and not (isinstance(request, Txn) and request.otherwise):
         index, key, current = failed
         return Expected(succeeded=False, conflict=index, current=current, current_key=key)
+    if isinstance(request, Revert):
+        return _reverted(request, model, revision)
     writes: dict[str, Any] = {}
     leases: dict[str, tuple[int, bool]] = {}
     parts: Iterable[Any] = [request]
@@ -147,7 +155,36 @@ def expected(request: WriteRequest, model: Model, revision: int) -> Expected:
     return Expected(succeeded=failed is None, writes=writes, leases=leases)
 
 
+def _purged(request: Purge, model: Model, revision: int) -> dict[str, Any]:
+    stands = model.at((request.space, request.project, request.key), revision)
+    if stands is None or 0 < request.before_revision <= stands.mod_revision:
+        return {}
+    return {request.key: UNSET}
+
+
+def _reverted(request: Revert, model: Model, revision: int) -> Expected:
+    place = (request.space, request.project)
+    if request.prefix is UNSET:
+        ids = [(*place, request.key)]
+    else:
+        ids = [id for at in (request.to_revision, revision) for id, _ in model.scan(*place, str(request.prefix), at)]
+    wanted = Expected(writes={}, leases={})
+    assert wanted.writes is not None
+    assert wanted.leases is not None
+    for id in dict.fromkeys(ids):
+        stood, stands = model.at(id, request.to_revision), model.at(id, revision)
+        if (stood and stood.value) == (stands and stands.value):
+            wanted.unchanged += 1
+        elif stood is None:
+            wanted.writes[id[2]] = UNSET
+        else:
+            wanted.writes[id[2]] = _decode(stood.value)
+            wanted.leases[id[2]] = (stands.ttl_ms, bool(stands.owner)) if stands else (0, False)
+    return wanted
+
+
 def _first_failing(request: WriteRequest, model: Model, revision: int) -> tuple[int, str, Standing | None] | None:
+    assert not isinstance(request, Purge)
     if not isinstance(request, Txn):
         current = model.at((request.space, request.project, request.key), revision)
         wanted = request.expect_revision

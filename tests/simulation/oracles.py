@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Final, NamedTuple
 
-from simulation import judge_reads, judge_time, judge_watches, judge_writes
+from simulation import judge_past, judge_reads, judge_time, judge_turns, judge_watches, judge_writes
 from simulation.history import History
 from simulation.model import Model
 
@@ -25,6 +25,9 @@ ORACLES: Final[dict[str, Oracle]] = {
     "unknown": judge_writes.unknown,
     "in order": judge_writes.in_order,
     "linear": judge_reads.linear,
+    "purged": judge_past.purged,
+    "turns": judge_turns.turns,
+    "unhindered": judge_turns.unhindered,
     "forward": judge_reads.forward,
     "watched": judge_watches.watched,
     "leases": judge_time.leases,
@@ -51,7 +54,7 @@ class Violation(NamedTuple):
 
 def judge(history: History) -> list[Violation]:
     """What is wrong with a run; empty when nothing is."""
-    model = Model(history.rows)
+    model = Model(history.rows, history.calls)
     found: list[Violation] = []
     for name, oracle in ORACLES.items():
         try:

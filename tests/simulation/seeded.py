@@ -22,6 +22,7 @@ from cosessiond.sessions.verdict import ProcessSignal
 from cosessiond.store.commit import Ticket
 from cosessiond.store.engine import Conflicted, Delete, EntryCompare, EntryId, Outcome
 from cosessiond.store.leases import Deadlines
+from simulation import seeded_turns
 from simulation.daemon import Daemon
 from simulation.disk import Wrap
 from simulation.seeded_engines import (
@@ -30,7 +31,10 @@ from simulation.seeded_engines import (
     EarlyList,
     EarlySum,
     Forgetful,
+    Greedy,
     Halving,
+    Overruling,
+    Sparing,
     Spending,
     Volatile,
     around,
@@ -252,19 +256,9 @@ def _kept_watch(daemon: Daemon) -> None:
     daemon.core.watches.close_sink = lambda sink: None  # type: ignore[method-assign]  # noqa: ARG005
 
 
-def _endless_turn(daemon: Daemon) -> None:
-    """Only a write ends a turn: neither its time nor that of those who wait is kept."""
-    turns: Any = daemon.core.turns
-    turns._held_too_long = turns._waited_long_enough = lambda turn: None  # noqa: ARG005
-
-
-def _turn_of_nobody(daemon: Daemon) -> None:
-    """The turn of a connection that is gone stays its own."""
-    daemon.core.turns.left = lambda by: None  # type: ignore[method-assign]  # noqa: ARG005
-    daemon.core.turns._held_too_long = lambda turn: None  # type: ignore[method-assign]  # noqa: ARG005
-
-
 _CROWDED: Final = {"clients": 4, "think_s": 0.01, "duration_s": 1.0, "group_max": 256, "faults": frozenset({"stall"})}
+#: Long enough for a turn to end by its time while others wait.
+_TURNS: Final = _CROWDED | {"duration_s": 2.5, "faults": frozenset()}
 _CRASHES: Final = frozenset({"crash", "after_apply", "cut"})
 
 BUGS: Final[tuple[Bug, ...]] = (
@@ -294,7 +288,7 @@ BUGS: Final[tuple[Bug, ...]] = (
     Bug("early expiry", frozenset({"leases"}), seed=5, in_daemon=_early_expiry),
     Bug("expiry ends what was renewed", frozenset({"leases"}), seed=6, in_daemon=_expiry_race),
     Bug("lost request id", frozenset({"once"}), seed=2, in_engine=around(Forgetful), fixed={"faults": _CRASHES}),
-    Bug("ephemeral survivor", frozenset({"ephemerals"}), seed=5, in_daemon=_survivor),
+    Bug("ephemeral survivor", frozenset({"ephemerals"}), in_daemon=_survivor),
     Bug(
         "trimmed in silence",
         frozenset({"watched"}),
@@ -322,9 +316,7 @@ BUGS: Final[tuple[Bug, ...]] = (
         in_daemon=_any_pid,
         fixed={"faults": frozenset({"kill"}), "kernel_tells": False, "clients": 4, "duration_s": 3.5},
     ),
-    Bug(
-        "an add from before its group", frozenset({"acknowledged"}), seed=1, in_engine=around(EarlySum), fixed=_CROWDED
-    ),
+    Bug("an add from before its group", frozenset({"acknowledged"}), in_engine=around(EarlySum), fixed=_CROWDED),
     Bug(
         "an append from before its group",
         frozenset({"acknowledged"}),
@@ -332,13 +324,13 @@ BUGS: Final[tuple[Bug, ...]] = (
         in_engine=around(EarlyList),
         fixed=_CROWDED,
     ),
-    Bug("an add ends the lease", frozenset({"acknowledged"}), seed=5, in_engine=around(Detaching), fixed=_CROWDED),
+    Bug("an add ends the lease", frozenset({"acknowledged"}), in_engine=around(Detaching), fixed=_CROWDED),
     Bug("nothing takes a revision", frozenset({"dense"}), seed=5, in_engine=around(Spending)),
     Bug("the loser hears nothing", frozenset({"answered"}), seed=2, in_daemon=_silent_loser),
-    Bug("a conflict for the whole group", frozenset({"refused"}), seed=5, in_daemon=_shared_conflict),
+    Bug("a conflict for the whole group", frozenset({"refused"}), seed=6, in_daemon=_shared_conflict),
     Bug("overtaken in the queue", frozenset({"in order"}), seed=5, in_daemon=_overtaking),
     Bug("a late answer", frozenset({"forward"}), seed=5, in_daemon=_late_answer),
-    Bug("suspect too soon", frozenset({"sessions"}), seed=1, in_daemon=_impatient),
+    Bug("suspect too soon", frozenset({"sessions"}), in_daemon=_impatient),
     Bug(
         "no progress",
         frozenset({"sound"}),
@@ -348,7 +340,19 @@ BUGS: Final[tuple[Bug, ...]] = (
     ),
     Bug("watches of nobody", frozenset({"at rest"}), seed=5, in_daemon=_kept_watch),
     Bug(
-        "a turn without end", frozenset({"answered"}), in_daemon=_endless_turn, fixed=_CROWDED | {"faults": frozenset()}
+        "a turn without end",
+        frozenset({"answered"}),
+        in_daemon=seeded_turns.endless,
+        fixed=_CROWDED | {"faults": frozenset()},
     ),
-    Bug("the turn of nobody", frozenset({"at rest"}), in_daemon=_turn_of_nobody),
+    Bug("the turn of nobody", frozenset({"at rest"}), in_daemon=seeded_turns.of_nobody),
+    Bug("a turn beyond its write", frozenset({"turns"}), in_daemon=seeded_turns.beyond_the_write, fixed=_CROWDED),
+    Bug("a turn beyond its second", frozenset({"turns"}), in_daemon=seeded_turns.beyond_the_second, fixed=_TURNS),
+    Bug("a turn beyond its connection", frozenset({"turns"}), seed=13, in_daemon=seeded_turns.beyond_the_connection),
+    Bug("turns out of order", frozenset({"turns"}), in_daemon=seeded_turns.out_of_order, fixed=_CROWDED),
+    Bug("a turn in the way", frozenset({"unhindered"}), in_daemon=seeded_turns.in_the_way, fixed=_CROWDED),
+    Bug("a turn in line", frozenset({"unhindered"}), in_daemon=seeded_turns.in_line, fixed=_CROWDED),
+    Bug("a revert that overrules", frozenset({"acknowledged"}), in_engine=around(Overruling), fixed=_CROWDED),
+    Bug("purged but for the log", frozenset({"purged"}), in_engine=around(Sparing)),
+    Bug("purged more than asked", frozenset({"linear", "durable"}), in_engine=around(Greedy)),
 )

@@ -11,7 +11,7 @@ from typing import Any
 from msgspec import msgpack
 from msgspec.structs import replace
 
-from cosessiond.store.engine import Add, Append, Batch, Committed, Engine, Entry, EntryId, Outcome, Put, Write
+from cosessiond.store.engine import Add, Append, Batch, Committed, Engine, Entry, EntryId, Outcome, Purged, Put, Write
 from cosessiond.store.memory import MemoryEngine
 from cosessiond.store.record import Attached
 from simulation.disk import EPOCH, Wrap
@@ -135,6 +135,33 @@ class Detaching(EarlySum):
 
     def _written(self, entry: Entry, value: bytes) -> Put:
         return Put(entry.id, value)
+
+
+class Overruling(Around):
+    """Does not look at what a revert was decided on."""
+
+    def apply(self, batches: Sequence[Batch], records: Sequence[Attached] = ()) -> list[Outcome]:
+        bare = [replace(each, compares=()) if each.origin.operation == "revert" else each for each in batches]
+        found: list[Outcome] = self._inside.apply(bare, records)
+        return found
+
+
+class Sparing(Around):
+    """Purges the versions and not the log."""
+
+    def purge(self, id: EntryId, *, before: int, after: int, rows_max: int) -> Purged | None:
+        log = self._inside._log
+        found: Purged | None = self._inside.purge(id, before=before, after=after, rows_max=rows_max)
+        self._inside._log = log
+        return found
+
+
+class Greedy(Around):
+    """Purges all versions, whatever was asked for."""
+
+    def purge(self, id: EntryId, *, before: int, after: int, rows_max: int) -> Purged | None:  # noqa: ARG002 - so it is
+        found: Purged | None = self._inside.purge(id, before=1 << 62, after=after, rows_max=rows_max)
+        return found
 
 
 def around(kind: Callable[[Any], Any]) -> Wrap:

@@ -13,7 +13,7 @@ from msgspec import UNSET, Raw, msgpack
 from msgspec.structs import replace
 
 from cosession.messages import sessions
-from cosession.messages.past import History
+from cosession.messages.past import History, Purge, Revert
 from cosession.messages.store import (
     Add,
     Append,
@@ -242,6 +242,33 @@ def _writes(client: Client, session: str) -> list[TxnWrite]:
     return found
 
 
+def revert(client: Client) -> None:
+    """A key or a prefix to what it was, tried out before or not."""
+    random = client.random
+    to = random.randint(max(1, client.seen - 30), client.seen + 1)
+    if random.random() < 0.6:
+        key = random.choice((_key(client), COUNTED))
+        expect = _expected(client, key) if random.random() < 0.2 else UNSET
+        request = Revert(key=key, to_revision=to, expect_revision=expect, **_marks(client))
+    else:
+        request = Revert(prefix=random.choice(PREFIXES), to_revision=to, **_marks(client))
+    if random.random() < 0.2:
+        request = replace(request, dry_run=True)
+    client.write(request)
+
+
+def purge(client: Client) -> None:
+    """All values of a key, or those below a revision; the past of it is looked at soon after."""
+    key, marks = _key(client), _marks(client)
+    before = client.random.randint(1, client.seen + 2) if client.random.random() < 0.5 else 0
+
+    def look(call: Call) -> None:
+        if call.reply is not None:
+            client.call(History(key=key, project=marks["project"]))
+
+    client.write(Purge(key=key, before_revision=before, **marks), look)
+
+
 def repeat_done(client: Client) -> None:
     """A write that was answered, once more; or its request id with another content."""
     if not client.done:
@@ -398,6 +425,8 @@ _MIX: Final[dict[Callable[[Client], None], int]] = {
     append: 3,
     turn: 4,
     txn: 10,
+    revert: 4,
+    purge: 2,
     repeat_done: 4,
     get: 12,
     range_: 5,

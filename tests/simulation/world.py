@@ -16,8 +16,9 @@ from pathlib import Path
 
 from msgspec.structs import replace as replace_struct
 
+from cosession.messages.past import Purge
 from cosessiond.sessions.records import SPACE, decode
-from cosessiond.store.engine import Entry
+from cosessiond.store.engine import Entry, EntryId
 from simulation import workload
 from simulation.client import Client
 from simulation.daemon import Daemon
@@ -223,8 +224,13 @@ class Simulation:
             memory=sorted((_bare(entry) for entry in daemon.store.index), key=lambda entry: entry.id),
             engine=[_bare(entry) for entry in self.disk.engine.entries()],
             log=self.disk.engine.changes(self.history.compact - 1, 1 << 30, 1 << 30),
+            versions={id: self.disk.engine.history(id, 1 << 30, 0) for id in self._purged()},
             pending=[call for call in self.history.calls if call.status == "pending"],
         )
+
+    def _purged(self) -> set[EntryId]:
+        requests = [call.request for call in self.history.calls]
+        return {(each.space, each.project, each.key) for each in requests if isinstance(each, Purge)}
 
     def _empty(self) -> None:
         self.world.note("empty")

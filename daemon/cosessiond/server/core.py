@@ -123,9 +123,9 @@ class Core:
         """Begin the orderly end: no more writes, and nobody waits for what may come."""
         self.draining = True
         self.journal.acted("stop", subject=self.identity.version, caller=self._myself())
-        self.waiting.end_all(
-            CosessionError("cannot wait: the daemon is shutting down; connect again", code="shutting_down")
-        )
+        leaving = CosessionError("cannot wait: the daemon is shutting down; connect again", code="shutting_down")
+        self.waiting.end_all(leaving)
+        self.turns.drain(leaving)
         self.flush()
 
     def _myself(self) -> Caller:

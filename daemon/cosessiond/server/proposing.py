@@ -145,21 +145,6 @@ def _unless_committed(
     A refusal says "certainly no effect" (P2). Where the queue is too full to ask, that is the answer, and says nothing
     of the first.
     """
-    ask_for_repeat(core, call, request, answer, otherwise=lambda: call.fail(refusal))
-
-
-def ask_for_repeat(
-    core: Core,
-    call: Call,
-    request: admission.WriteRequest,
-    answer: Callable[[Committed], Reply],
-    *,
-    otherwise: Callable[[], None],
-) -> None:
-    """Answer a write that was committed under its request id, else do something else about it.
-
-    Only the engine knows the request ids: it is asked with a batch whose compare cannot hold. Raises CosessionError.
-    """
 
     def settle(outcome: Outcome) -> None:
         if isinstance(outcome, Committed):
@@ -167,10 +152,18 @@ def ask_for_repeat(
         elif isinstance(outcome, Refused):
             call.fail(CosessionError(outcome.message, code=outcome.code))
         else:
-            otherwise()
+            call.fail(refusal)
 
+    ask_for_repeat(core, request, settle)
+
+
+def ask_for_repeat(core: Core, request: admission.WriteRequest, done: Callable[[Outcome], None]) -> None:
+    """Ask whether a write was committed under its request id: the outcome is that of the first time, or a conflict.
+
+    Only the engine knows the request ids: it is asked with a batch whose compare cannot hold. Raises CosessionError.
+    """
     never = EntryCompare((request.space, request.project, ""), "version", -1)
-    core.store.submit(core.store.batch(admission.anonymous_origin(core, request), [never], []), settle)
+    core.store.submit(core.store.batch(admission.anonymous_origin(core, request), [never], []), done)
 
 
 def _conflict(outcome: Conflicted, guards: int) -> CosessionError:

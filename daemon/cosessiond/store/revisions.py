@@ -200,18 +200,25 @@ class Store:
 
     # -- reading the engine ----------------------------------------------------------------------------------------
 
-    def run(self, run: Callable[[Engine], Any], done: Callable[[Any | CosessionError], None]) -> None:
+    def run(
+        self,
+        run: Callable[[Engine], Any],
+        done: Callable[[Any | CosessionError], None],
+        *,
+        has_place: bool = False,
+    ) -> None:
         """Run a slice on the store's thread; `done` gets its result, or Compacted, or `internal` for a bug.
 
-        Raises Overloaded.
+        `has_place`: it is bounded otherwise, cannot be refused any more, and takes none of the places of reads: whoever
+        goes on in `done` finds its own free again. Raises Overloaded.
         """
         assert self._commits is not None, "attach comes first"
-        if self._reading >= READ_QUEUE_MAX:
+        if self._reading >= READ_QUEUE_MAX and not has_place:
             self._metrics.hit("read_queue")
             raise Overloaded(f"cannot read: {READ_QUEUE_MAX} reads are waiting; try again in a moment")
 
         def settle(result: Any) -> None:
-            self._reading -= 1
+            self._reading -= not has_place
             if isinstance(result, SliceFailed):
                 why = f"cannot go on: the daemon has a bug ({type(result.error).__name__}); its log has the details"
                 self._on_bug(result.error)
@@ -223,7 +230,7 @@ class Store:
             self.on_read()
             self.flush()
 
-        self._reading += 1
+        self._reading += not has_place
         self._commits.run(Slice(run, settle))
 
     def compact(self, revision: int, done: Callable[[], None]) -> None:

@@ -243,7 +243,7 @@ class WatchHub:
             if not watcher.sink.ready:
                 return
             snapshot = watcher.snapshot
-            if not (snapshots.is_open(snapshot) if snapshot else self._begin_snapshot(watcher)):
+            if not (self._begin_snapshot(watcher) if snapshot is None else snapshots.is_open(snapshot)):
                 self._metrics.hit("snapshots")
                 self._end(watcher, Overloaded("cannot send the snapshot: too many are being sent; try again soon"))
                 return

@@ -82,12 +82,14 @@ class _Purge:
         stands = entry.mod_revision if entry is not None else 0
         guard: list[Compare] = [EntryCompare(self._id, "mod_revision", stands)] if before else []
         core.store.submit(core.store.batch(origin, guard, [Delete(self._id)]), self._deleted)
+        self._call.conversation.hold()
 
     def _deleted(self, outcome: Outcome) -> None:
+        self._call.conversation.release()
         if isinstance(outcome, Committed):
             self._deletion = outcome
             self._before = self._request.before_revision or outcome.revision + 1
-            self._go_on(0)
+            self._take_out(0)
         elif isinstance(outcome, Refused):
             self._fail(CosessionError(outcome.message, code=outcome.code))
         else:
@@ -103,18 +105,14 @@ class _Purge:
         except CosessionError as error:
             self._fail(error)
 
-    def _go_on(self, after: int) -> None:
-        try:
-            self._take_out(after)
-        except CosessionError as error:
-            self._fail(error)
-
     def _take_out(self, after: int) -> None:
         if not after:
             self._record("begun")  # goes before the first slice, which is behind it in the queue
         id, before = self._id, self._before
         self._core.store.run(
-            lambda engine: engine.purge(id, before=before, after=after, rows_max=PURGE_ROWS), self._taken_out
+            lambda engine: engine.purge(id, before=before, after=after, rows_max=PURGE_ROWS),
+            self._taken_out,
+            has_place=True,
         )
 
     def _taken_out(self, done: Purged | CosessionError | None) -> None:
@@ -125,15 +123,12 @@ class _Purge:
         else:
             self._values += done.values
             if done.more:
-                self._go_on(done.reached)
+                self._take_out(done.reached)
             else:
                 self._erase()
 
     def _erase(self) -> None:
-        try:
-            self._core.store.run(lambda engine: engine.erase(), self._erased)
-        except CosessionError as error:
-            self._fail(error)
+        self._core.store.run(lambda engine: engine.erase(), self._erased, has_place=True)
 
     def _erased(self, done: bool | CosessionError) -> None:  # noqa: FBT001  # a result, not an option
         if isinstance(done, CosessionError):

@@ -96,13 +96,17 @@ class _Revert:
     def begin(self) -> None:
         """A repeat of what was committed is not decided again: others may have written since."""
         if self._request.request_id and not self._request.dry_run:
-            ask_for_repeat(self._core, self._call, self._request, self._answer, otherwise=self._held)
+            ask_for_repeat(self._core, self._request, self._asked)
+            self._call.conversation.hold()
         else:
-            self._held()
+            self._call.conversation.hold()
+            self._attempt()
 
-    def _held(self) -> None:
-        self._call.conversation.hold()
-        self._attempt()
+    def _asked(self, outcome: Outcome) -> None:
+        if isinstance(outcome, Conflicted):
+            self._attempt()
+        else:
+            self._settle(outcome)
 
     def _attempt(self) -> None:
         self._left -= 1
@@ -206,7 +210,10 @@ class _Revert:
             expected = [EntryCompare((*self._place, request.key), "mod_revision", request.expect_revision)]
         try:
             origin = admission.origin(core, self._call, request)
-            if request.dry_run or not (self._writes or expected):
+            if request.dry_run and expected and expected[0] != self._guards[0]:
+                entry = core.store.get((*self._place, request.key))
+                self._fail(_conflict(Conflicted(core.store.revision, 0, entry)))
+            elif request.dry_run or not (self._writes or expected):
                 self._reply([_planned(write) for write in self._writes])
             else:
                 batch = core.store.batch(origin, [*expected, *self._guards], self._writes)
@@ -221,7 +228,7 @@ class _Revert:
             self._call.conversation.release()
             self._call.reply(self._answer(outcome))
         elif self._request.expect_revision is not UNSET and outcome.compare == 0:
-            self._fail(conflict_of(outcome, lambda entry: public_entry(entry) if entry else None))
+            self._fail(_conflict(outcome))
         else:
             self._attempt()
 
@@ -248,6 +255,10 @@ class _Revert:
     def _fail(self, error: CosessionError) -> None:
         self._call.conversation.release()
         self._call.fail(error)
+
+
+def _conflict(outcome: Conflicted) -> CosessionError:
+    return conflict_of(outcome, lambda entry: public_entry(entry) if entry else None)
 
 
 def _stood(engine: Engine, id: EntryId, revision: int) -> bytes | _NotKept | None:
