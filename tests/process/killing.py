@@ -19,7 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 ENDS_S: Final = 120.0
 #: What changes a file or a name; some systems know only some of them, which `?` allows.
@@ -27,6 +27,7 @@ CALLS: Final = (
     *("write", "pwrite64", "writev", "pwritev", "fsync", "fdatasync", "ftruncate", "fallocate"),
     *("openat", "rename", "renameat", "renameat2", "unlink", "unlinkat", "mkdir", "mkdirat", "rmdir", "link", "linkat"),
 )
+_SILENT: Final[dict[str, Any]] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
 _LINE: Final = re.compile(r"(?P<pid>\d+) +(?P<call>\w+)\((?P<rest>.*)", re.ASCII)
 _OPENS_TO_WRITE: Final = re.compile(r"O_WRONLY|O_RDWR|O_CREAT", re.ASCII)
 #: Without --seccomp-bpf: signals that are injected where it stops a call are lost (seen with strace 6.1).
@@ -57,7 +58,7 @@ def points(command: Sequence[str], env: Mapping[str, str], place: Path, *, until
     trace = place / "trace"
     traced = [*CALLS, *(["bind"] if until else [])]
     strace = [*_STRACE, "-y", "-s", "0", "-o", str(trace), "-e", f"trace={','.join(f'?{each}' for each in traced)}"]
-    with subprocess.Popen([*strace, *command], env=env, cwd="/", stdout=subprocess.DEVNULL) as running:
+    with subprocess.Popen([*strace, *command], env=env, cwd="/", **_SILENT) as running:
         if until:
             with _ended(running):
                 _wait_for(trace, until, running)
@@ -87,11 +88,9 @@ def killed(command: Sequence[str], env: Mapping[str, str], point: Point) -> bool
         [*strace, *command],
         env=env,
         cwd="/",
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
         timeout=ENDS_S,
         check=False,
+        **_SILENT,
     )
     return done.returncode == -signal.SIGKILL
 

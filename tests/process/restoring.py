@@ -12,11 +12,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from cosessiond.maintenance import keeping
+from cosessiond.maintenance import keeping, swap
 from cosessiond.maintenance.task import Task
-from cosessiond.store.backup import Reason
+from cosessiond.store.backup import BackupDirectory, Reason
+from cosessiond.store.proving import prove
+from data import states
 from harness import Daemon, private_home
-from process.starting import tree
+from process import killing
+from process.maintaining import COMMAND
+from process.starting import environment, tree
 from rawclient import Pack
 
 #: What the backup holds and what became of it.
@@ -93,3 +97,41 @@ def copied(source: Path, target: Path) -> Path:
     shutil.copyfile(source, target)
     target.chmod(0o600)
     return target
+
+
+def epoch_of(home: Path) -> str:
+    """Of the store as it lies there; a copy is read."""
+    return states.recorded(home / "state")[0]
+
+
+def settled(home: Path, before: str) -> None:
+    """After a restore of THEN that was broken off the store is wholly the old one or wholly the new one, nothing of it
+    is left over, and every backup is one.
+    """
+    epoch, entries, versions = held(home)
+    if epoch == before:
+        assert (entries, versions) == (NOW, ["before", "then", "now"])
+    else:
+        assert (entries, versions) == (THEN, ["before", "then"])
+    left = {path.name for path in (home / "state").iterdir()}
+    assert not left & {swap.JOURNAL, swap.STAGED}, left
+    backups = BackupDirectory(home / "state")
+    for each in backups.valid():
+        prove(backups.database(each.name))
+    backups.close()
+
+
+def killed_restore(home: Path, point: killing.Point) -> bool:
+    """Kill a restore there; whether it came so far. Raises AssertionError when the next start finds anything amiss."""
+    backup = with_backup(home)
+    before = epoch_of(home)
+    is_killed = killing.killed([*COMMAND, "restore", backup], environment(home), point)
+    settled(home, before)
+    return is_killed
+
+
+def restore_points() -> list[killing.Point]:
+    """The system calls of a restore that change something."""
+    with private_home() as home:
+        backup = with_backup(home)
+        return killing.points([*COMMAND, "restore", backup], environment(home), home)

@@ -9,26 +9,28 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from cosessiond.maintenance import swap
 from cosessiond.process.sidecar import sealed
-from cosessiond.store.backup import BackupDirectory
 from cosessiond.store.epochs import EPOCH_STEP
 from cosessiond.store.proving import prove
 from data import states
 from harness import Daemon, private_home
 from process import killing
-from process.maintaining import COMMAND, act, done, refused
+from process.maintaining import act, done, refused
 from process.restoring import (
     NOW,
     REVISION_NOW,
     REVISION_THEN,
     THEN,
     copied,
+    epoch_of,
     held,
+    killed_restore,
+    restore_points,
+    settled,
     store_bytes,
     untouched,
     with_backup,
@@ -46,11 +48,6 @@ def backup(home: Path) -> str:
 
 def database(home: Path, name: str) -> Path:
     return home / "state" / "backups" / f"{name}.db"
-
-
-def epoch_of(home: Path) -> str:
-    """By a copy, as a killed store stands."""
-    return states.recorded(home / "state")[0]
 
 
 def test_a_restored_store_is_that_of_the_backup_in_an_epoch_of_its_own(home: Path, backup: str) -> None:
@@ -239,39 +236,6 @@ def test_a_full_disk_is_noticed_before_anything_is_written(small: Path) -> None:
 # -- broken off ------------------------------------------------------------------------------------------------------
 
 
-def settled(home: Path, before: str, now: dict[str, Any]) -> None:
-    """After a restore of THEN that was broken off the store is wholly the old one or wholly the new one, nothing of it
-    is left over, and every backup is one.
-    """
-    epoch, entries, versions = held(home)
-    if epoch == before:
-        assert (entries, versions) == (now, ["before", "then", "now"])
-    else:
-        assert (entries, versions) == (THEN, ["before", "then"])
-    left = {path.name for path in (home / "state").iterdir()}
-    assert not left & {swap.JOURNAL, swap.STAGED}, left
-    backups = BackupDirectory(home / "state")
-    for each in backups.valid():
-        prove(backups.database(each.name))
-    backups.close()
-
-
-def killed_restore(home: Path, point: killing.Point) -> bool:
-    """Kill a restore there; whether it came so far. Raises AssertionError when the next start finds anything amiss."""
-    backup = with_backup(home)
-    before = epoch_of(home)
-    is_killed = killing.killed([*COMMAND, "restore", backup], environment(home), point)
-    settled(home, before, NOW)
-    return is_killed
-
-
-def restore_points() -> list[killing.Point]:
-    """The system calls of a restore that change something."""
-    with private_home() as home:
-        backup = with_backup(home)
-        return killing.points([*COMMAND, "restore", backup], environment(home), home)
-
-
 def of_the_swap(found: list[killing.Point]) -> list[killing.Point]:
     """Those from the journal on."""
     first = next(at for at, point in enumerate(found) if swap.JOURNAL in point.what)
@@ -279,7 +243,7 @@ def of_the_swap(found: list[killing.Point]) -> list[killing.Point]:
 
 
 def test_a_restore_that_is_killed_leaves_the_old_store_or_the_new_one() -> None:
-    """A sample; tests/process/prove_kills.py has them all."""
+    """A sample; tests/process/prove_acts.py has them all."""
     if reason := killing.missing():
         pytest.skip(reason)
     found = restore_points()
@@ -368,3 +332,32 @@ def test_a_foreign_thing_in_place_of_quarantine_is_refused(home: Path, backup: s
     assert refusal(home, code=EXIT_CONFIG), "the journal stands until it is mended"
     (home / "state" / swap.QUARANTINE).unlink()
     assert held(home)[1] == THEN
+
+
+# -- seeded mistakes -------------------------------------------------------------------------------------------------
+
+
+def test_a_log_of_the_old_store_beside_the_new_one_would_be_noticed(home: Path, backup: str) -> None:
+    """As by a swap that moves the database and leaves its log."""
+    before = epoch_of(home)
+    quarantine = Path(done(home, "restore", backup)["quarantine"])
+    copied(quarantine / "store.db-wal", home / "state" / "store.db-wal")
+    with pytest.raises(AssertionError):
+        settled(home, before)
+
+
+def test_a_store_that_is_neither_would_be_noticed(home: Path, backup: str) -> None:
+    before = epoch_of(home)
+    done(home, "restore", backup)
+    with Daemon(home) as daemon, Pack(daemon.socket) as peer:
+        peer.reply("delete", key="kept")
+    with pytest.raises(AssertionError):
+        settled(home, before)
+
+
+def test_what_is_left_over_would_be_noticed(home: Path, backup: str) -> None:
+    before = epoch_of(home)
+    done(home, "restore", backup)
+    (home / "state" / swap.JOURNAL).symlink_to("nowhere")  # no start can see to it
+    with pytest.raises(AssertionError):
+        settled(home, before)

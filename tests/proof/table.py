@@ -60,4 +60,13 @@ PROOFS: Final[tuple[Proof, ...]] = (
         seeded=("power/test_power.py", "-k", "show"),
         share=3.0,
     ),
+    Proof(
+        name="acts",
+        promises="P10 P15",
+        what="kill -9 at every system call of an upgrade and of a restore",
+        command=("process/prove_acts.py",),
+        goal=600,
+        unit="kills",
+        seeded=("data/test_upgrades.py", "process/test_restore.py", "-k", "noticed"),
+    ),
 )

@@ -46,6 +46,7 @@ def keep(task: Task, reason: Reason) -> Kept:
     demand_room(task.state_fd, 2 * bytes_of(task.state), "back up the store")
     backups = BackupDirectory(task.state)
     try:
+        backups.sweep()  # what a crash has left of another try may have the name
         name, manifest = back_up(
             folded(task),
             backups,
