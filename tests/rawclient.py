@@ -243,14 +243,18 @@ class Peer:
     def next(self) -> Answer:
         """The next frame of the daemon. Raises Ended, or TimeoutError when nothing comes."""
         while (found := self._take()) is None:
-            try:
-                data = self.sock.recv(1 << 18)
-            except ConnectionResetError:
-                data = b""
-            if not data:
-                raise Ended(bytes(self._in))
-            self._in += data
+            self.take_in()
         return found
+
+    def take_in(self) -> None:
+        """Receive once, for `next` to find. Raises Ended."""
+        try:
+            data = self.sock.recv(1 << 18)
+        except ConnectionResetError:
+            data = b""
+        if not data:
+            raise Ended(bytes(self._in))
+        self._in += data
 
     def poll(self, timeout_s: float) -> Answer | None:
         """The next frame if one comes within `timeout_s`. Raises Ended."""
