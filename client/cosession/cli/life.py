@@ -23,6 +23,7 @@ from cosession.errors import TimedOut, UnknownOutcome, Unreachable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
 POLL_S = 0.02
@@ -33,14 +34,14 @@ LEAVING_S = 5.0
 def run_start(given: Given) -> int:
     """Start the daemon unless it runs; print its pid and socket."""
     _refuse_no_spawn(given)
-    found = _answer(given)
-    _report_started(given, found or _start(given), already=found is not None)
+    found = answer(given)
+    _report_started(given, found or start(given), already=found is not None)
     return 0
 
 
 def run_stop(given: Given) -> int:
     """Stop the daemon and wait for its end; that none was running is fine."""
-    pid = _stop(given)
+    pid = stop(given)
     if given.flag("--json"):
         render.json_line({"stopped": pid != 0, "pid": pid})
     elif pid:
@@ -56,8 +57,8 @@ def run_restart(given: Given) -> int:
 
     _refuse_no_spawn(given)
     load(Path(paths.config_file()))
-    _stop(given)
-    _report_started(given, _start(given), already=False)
+    stop(given)
+    _report_started(given, start(given), already=False)
     return 0
 
 
@@ -66,7 +67,7 @@ def _refuse_no_spawn(given: Given) -> None:
         raise usage_error(given.verb, "--no-spawn forbids what it is for")
 
 
-def _answer(given: Given) -> dict[str, Any] | None:
+def answer(given: Given) -> dict[str, Any] | None:
     """The daemon's answer to a ping, None when none is running."""
     try:
         return Line(given, spawn=False).ask("ping", {})
@@ -76,7 +77,7 @@ def _answer(given: Given) -> dict[str, Any] | None:
         raise
 
 
-def _start(given: Given) -> dict[str, Any]:
+def start(given: Given) -> dict[str, Any]:
     """Start it and return its answer to a ping. An explicit start goes before the latch and COSESSION_NO_SPAWN."""
     from cosession.cli import starting
 
@@ -97,7 +98,7 @@ def _report_started(given: Given, answer: dict[str, Any], *, already: bool) -> N
         render.line(f"{'already running' if already else 'started'}: pid {answer['pid']}, socket {render.escape(path)}")
 
 
-def _stop(given: Given) -> int:
+def stop(given: Given) -> int:
     """Stop the daemon if there is one and wait until its process has gone; its pid, 0 when there was none."""
     line = Line(given, spawn=False)
     try:
@@ -124,6 +125,21 @@ def _stop(given: Given) -> int:
     finally:
         end.close()
     return pid
+
+
+@contextlib.contextmanager
+def stopped(given: Given, *, is_running: bool) -> Iterator[None]:
+    """While something is done to the files of the store: no daemon runs. One that did runs again afterwards, whatever
+    happened.
+    """
+    if not is_running:
+        yield
+        return
+    stop(given)
+    try:
+        yield
+    finally:
+        start(given)
 
 
 def _await_mute(given: Given, line: Line) -> int:

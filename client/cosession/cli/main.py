@@ -59,6 +59,10 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "explain session": ("cosession.cli.sessions:EXPLAIN", "why a session counts as alive or dead"),
         "audit": ("cosession.cli.audit:AUDIT", "what the daemon judged, refused and was told to do"),
     },
+    "backups": {
+        "backup restore": ("cosession.cli.restore:RESTORE", "put one in the place of the store"),
+        "backup export": ("cosession.cli.export:EXPORT", "what one holds, as JSON lines"),
+    },
     "the shell": {
         "completion": ("cosession.cli.completion:COMPLETION", "print what lets a shell complete verbs, keys, sessions"),
     },

@@ -208,7 +208,7 @@ def size(count: int) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """`1 watch`, `2 watches`."""
+    """`1 watch`, `2 watches`, `3 entries`."""
     if number != 1:
-        noun += "es" if noun.endswith("ch") else "s"
+        noun = f"{noun[:-1]}ies" if noun.endswith("ry") else f"{noun}es" if noun.endswith("ch") else f"{noun}s"
     return f"{number:,} {noun}"
