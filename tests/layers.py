@@ -63,6 +63,7 @@ LAYERS: Final[dict[str, tuple[str, ...]]] = {
         "store.engine",
         "store.hash",
         "store.keys",
+        "store.fullness",
         "store.migrations.*",
         "store.schema",
         "store.apply",
@@ -85,6 +86,8 @@ LAYERS: Final[dict[str, tuple[str, ...]]] = {
         "store.backup",
         "store.proving",
         "store.pacing",
+        "store.room",
+        "store.rationing",
         "store.commit",
         "store.leases",
         "store.index",
@@ -125,6 +128,7 @@ LAYERS: Final[dict[str, tuple[str, ...]]] = {
         "server.turns",
         "server.conflicts",
         "server.waiting",
+        "server.roomwatch",
         "server.core",
         "server.table",
         "server.conversation",
@@ -187,6 +191,7 @@ HOMES: Final[dict[str, tuple[str, ...]]] = {
     "sqlite3.connect": ("cosessiond.store.schema",),
     "sqlite3": (
         "cosessiond.store.schema",  # opens the file; the others take the open connection
+        "cosessiond.store.fullness",
         "cosessiond.store.sqlite",
         "cosessiond.store.reads",
         "cosessiond.store.requests",

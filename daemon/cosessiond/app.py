@@ -11,7 +11,7 @@ import os
 import resource
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -30,12 +30,15 @@ from cosessiond.process.directories import private_directory, refuse_network_fil
 from cosessiond.process.filewatch import FileWatch
 from cosessiond.process.lock import Holder, InstanceLock
 from cosessiond.process.neighbour import refuse_neighbour
+from cosessiond.process.reserve import Reserve
 from cosessiond.server.assembly import TABLE, Consequences, World, assemble
 from cosessiond.server.core import Core, Identity
 from cosessiond.server.listener import Listener, bind
+from cosessiond.server.roomwatch import RoomWatch
 from cosessiond.sessions import identity, probes, watching
 from cosessiond.store.commit import CommitThread
 from cosessiond.store.engine import StoreBroken, Window
+from cosessiond.store.room import Room
 from cosessiond.store.sqlite import SqliteEngine
 
 DRAIN_S: Final = 5.0
@@ -95,7 +98,8 @@ async def serve(configuration: Configuration, log: Any, ready: Callable[[], None
         _raise_descriptor_limit(configuration.in_force.limits)
         configuration.listeners.append(lambda new: _raise_descriptor_limit(new.limits))
         core = assemble(engine, me, world, consequences, configuration=configuration, metrics=metrics)
-        commits = CommitThread(engine, core.store, loop.call_soon_threadsafe)
+        room = _watch_room(stack, core, state, state_fd, log)
+        commits = CommitThread(engine, core.store, loop.call_soon_threadsafe, room)
         core.store.attach(commits)
         commits.start()
         stack.callback(commits.close)
@@ -109,7 +113,7 @@ async def serve(configuration: Configuration, log: Any, ready: Callable[[], None
         lock.publish(_holder(daemon_id, socket_path=str(socket_path)))
         watch = _watch_configuration(core, loop, log)
         stack.callback(watch.close)
-        _guard(core, lock, socket_path, log, watch.look)
+        _guard(core, lock, socket_path, log, [watch.look, core.look_at_room])
 
         log.info("ready", socket=str(socket_path), epoch=core.store.epoch, revision=core.store.revision)
         ready()
@@ -148,6 +152,15 @@ def _make_ready(state: Path, state_fd: int, log: Any) -> None:
     kept = upgrade.back_up_older(Task(state, state_fd, words=[], options={}))
     if kept is not None:
         log.info("backed up before the upgrade", backup=kept.name, schema=kept.manifest.schema)
+
+
+def _watch_room(stack: AsyncExitStack, core: Core, state: Path, state_fd: int, log: Any) -> Room:
+    """The room on the disk, for the store's thread; the core is told how it stands."""
+    reserve = Reserve(state, state_fd, SystemEntropy().random_bytes)
+    stack.callback(reserve.close)
+    room = Room(reserve, core.clock.monotonic)
+    core.look_at_room = RoomWatch(core.store, room, reserve, core.metrics, log).look
+    return room
 
 
 def _collect_rarely() -> None:
@@ -205,7 +218,7 @@ async def _drain(core: Core) -> None:
         await asyncio.sleep(0.002)
 
 
-def _guard(core: Core, lock: InstanceLock, socket_path: Path, log: Any, also: Callable[[], None]) -> None:
+def _guard(core: Core, lock: InstanceLock, socket_path: Path, log: Any, also: Sequence[Callable[[], object]]) -> None:
     """Stop when the lock file or the socket is no longer ours: another daemon may be serving under our name.
 
     `also`: what else is looked at once a minute, in the same wake-up.
@@ -219,7 +232,8 @@ def _guard(core: Core, lock: InstanceLock, socket_path: Path, log: Any, also: Ca
             mine = False
         if mine and lock.still_ours():
             core.deadlines.after("guard", GUARD_S, look)
-            also()
+            for look_too in also:
+                look_too()
         else:
             log.error("lost the lock or the socket; stopping", socket=str(socket_path))
             core.stop()

@@ -128,15 +128,64 @@ def test_a_request_id_that_was_refused_for_space_is_free(small: Path) -> None:
         assert peer.reply("put", key="k", value="x" * 50_000, request_id="once")["repeated"]
 
 
-def test_an_entry_whose_time_passes_on_a_full_disk_expires_when_there_is_space(small: Path) -> None:
-    with daemon_of(small) as daemon, Pack(daemon.socket) as peer:
-        peer.reply("put", key="leased", value=1, ttl_s=0.3)
+def reserve(peer: Peer) -> int:
+    """Bytes in reserve; all of them, when what fills up the disk has gone."""
+    held: int = peer.reply("status")["reserve_bytes"]
+    return held
+
+
+def is_whole(peer: Peer) -> bool:
+    status = peer.reply("status")
+    return bool(status["disk"] == "enough" and status["reserve_bytes"] == status["reserve_bytes_max"] > 0)
+
+
+def test_what_ends_goes_on_out_of_the_reserve_until_that_is_spent(small: Path) -> None:
+    """Deletions, the time of an entry, the end of a session: on a disk without a byte left."""
+    with daemon_of(small) as daemon, Pack(daemon.socket) as peer, Pack(daemon.socket) as watcher:
+        for number in range(64):
+            peer.reply("put", key=f"k{number:02}", value="x" * 500)
+        session = peer.reply("session.register", name="otter")["session"]["id"]
+        peer.reply("put", key="own", value=1, ephemeral=True, session=session)
+        eventually(lambda: is_whole(peer), "the reserve is held")
+        whole = reserve(peer)
+        assert (small / "state" / "reserve").stat().st_blocks * 512 >= whole, "really"
+        peer.reply("put", key="leased", value=1, ttl_s=0.5)
+        watcher.reply("watch", prefix="leased", start_revision=peer.reply("ping")["revision"] + 1)
         ballast = fill(small)
-        while written(peer, "filler", 50_000) == "reply":
-            pass
-        eventually(lambda: written(peer, "more", 1000) == "disk_full", "not even a little fits")
+        assert written(peer, "more", 1) == "disk_full", "not even a little"
+        assert watcher.next().body["changes"][0]["kind"] == "expire"
+        assert peer.reply("session.close", session=session)["session"]["state"] == "closed"
+        assert peer.reply("get", key="own")["entry"] is None
+        number = 0
+        while (found := peer.call("delete", key=f"k{number:02}")).kind == "reply":
+            number += 1
+            fill(small)  # whatever the daemon lets go of, somebody else is faster with most of it
+        assert number > 2
+        assert found.code == "disk_full"
+        assert "reserve is spent" in found.body["message"]
+        status = peer.reply("status")
+        assert (status["disk"], status["reserve_bytes"]) == ("spent", 0)
+        assert status["counters"]["reserve.given_up_bytes"] == whole
+        assert status["counters"]["limit.disk_spent"] >= 1
+        assert "the reserve is spent" in daemon.stderr()
         ballast.unlink()
-        eventually(lambda: peer.reply("get", key="leased")["entry"] is None, "it expires after all")
+        eventually(lambda: is_whole(peer), "it is held again, though nobody writes")
+        assert "writing goes on" in daemon.stderr()
+        assert written(peer, "after", 1000) == "reply"
+        left = {entry["key"] for entry in peer.reply("range", prefix="k", keys_only=True)["entries"]}
+        assert left == {f"k{each:02}" for each in range(number, 64)}
+    assert (small / "state" / "reserve").stat().st_size == whole
+
+
+def test_the_answer_to_a_repeat_is_its_outcome_also_on_a_full_disk(small: Path) -> None:
+    with daemon_of(small) as daemon, Pack(daemon.socket) as peer:
+        first = peer.reply("put", key="k", value=1, request_id="once")
+        fill(small)
+        assert written(peer, "filler", 1000) == "disk_full"
+        again = peer.reply("put", key="k", value=1, request_id="once")
+        assert again["repeated"]
+        assert again["written"] == first["written"]
+        assert peer.call("put", key="k", value=2, request_id="once").code == "request_id_reused"
 
 
 def test_a_daemon_stops_in_order_and_starts_again_on_a_full_disk(small: Path) -> None:
@@ -146,8 +195,7 @@ def test_a_daemon_stops_in_order_and_starts_again_on_a_full_disk(small: Path) ->
         for number in range(10):
             peer.reply("put", key=f"k{number}", value="x" * 20_000)
         ballast = fill(small)
-        while written(peer, "filler", 50_000) == "reply":
-            pass
+        assert written(peer, "filler", 50_000) == "disk_full"
     assert daemon.stop() == 0, daemon.stderr()
     fill(small)
     try:

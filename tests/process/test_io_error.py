@@ -44,10 +44,17 @@ def failing_writes(daemon: Daemon) -> Iterator[None]:
 @contextlib.contextmanager
 def failing_syncs(daemon: Daemon) -> Iterator[None]:
     """From now on every sync of the daemon fails (EIO), as on a disk that has lost what it had taken."""
+    with injecting(daemon, "fsync,fdatasync", "EIO"):
+        yield
+
+
+@contextlib.contextmanager
+def injecting(daemon: Daemon, calls: str, error: str) -> Iterator[None]:
+    """While this lasts, these system calls of the daemon fail."""
     if not shutil.which("strace"):
         pytest.skip("strace is not installed")
     command = ["strace", "-f", "-qq", "-o", os.devnull, "-p", str(daemon.pid)]
-    command += ["-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:error=EIO"]
+    command += ["-e", f"trace={calls}", "-e", f"inject={calls}:error={error}"]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as tracer:
         try:
             eventually(lambda: traced(daemon.pid) or tracer.poll() is not None, "strace is attached")
@@ -113,3 +120,31 @@ def test_an_error_while_committing_ends_the_daemon_unanswered_and_the_next_start
             assert again["repeated"] is (number in recovered)
         assert kept(peer) == set(range(1, REQUESTS + 1))
         assert len(peer.reply("history", key="left/01")["versions"]) == 1
+
+
+def test_a_quota_that_is_used_up_is_a_full_disk_and_no_broken_one(home: Path) -> None:
+    """SQLite calls EDQUOT an I/O error while writing; the disk says that all is free."""
+    with Daemon(home) as daemon, Pack(daemon.socket) as peer:
+        peer.reply("put", key="before", value="before")
+        peer.reply("put", key="once", value=VALUE, request_id="once")
+        eventually(lambda: peer.reply("status")["reserve_bytes"] > 0, "there is a reserve to let go of")
+        with injecting(daemon, "pwrite64", "EDQUOT"):
+            assert peer.call("put", key="after", value=VALUE).code == "disk_full"
+            assert peer.call("put", key="after", value=VALUE).code == "disk_full"
+            assert peer.reply("get", key="before")["entry"]["value"] == "before"
+            assert peer.reply("put", key="once", value=VALUE, request_id="once")["repeated"]
+            assert peer.reply("status")["disk"] == "low"
+            assert peer.call("delete", key="before").code == "disk_full"
+            assert peer.reply("status")["disk"] == "spent"
+        eventually(lambda: peer.call("put", key="after", value=VALUE).kind == "reply", "writing resumes by itself")
+        assert peer.reply("delete", key="before")["written"]
+
+
+def test_a_broken_disk_is_not_taken_for_a_full_one(home: Path) -> None:
+    daemon = Daemon(home).start()
+    with Pack(daemon.socket) as peer:
+        peer.reply("put", key="before", value="before")
+        with injecting(daemon, "pwrite64", "EIO"):
+            peer.send(Pack.encode(1, "put", {"key": "after", "value": VALUE}))
+            assert not list(peer.until_ended())
+            assert daemon.wait() == EXIT_IO

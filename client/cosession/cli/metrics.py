@@ -22,6 +22,8 @@ GAUGES = (
     ("entries", "limits.live_entries_max"),
     ("live_bytes", "limits.live_bytes_max"),
     ("database_bytes", "limits.database_bytes_max"),
+    ("disk_free_bytes", ""),
+    ("reserve_bytes", ""),
     ("revision", ""),
     ("uptime_s", ""),
 )
@@ -51,7 +53,7 @@ def _gauges(status: dict[str, Any]) -> list[dict[str, Any]]:
     """Name, value, limit (null without one) and `full`, the share of it from 0 to 1."""
     found = []
     for name, key in GAUGES:
-        value = status[name]
+        value = status.get(name, 0)
         limit = status.get("config", {}).get(key)  # a daemon of an older version does not say
         found.append({"name": name, "value": value, "limit": limit, "full": round(value / limit, 4) if limit else None})
     return found

@@ -32,6 +32,7 @@ def run(given: Given) -> int:
         ("revision", f"{status['revision']} (kept whole from {status['compact_revision']}, epoch {status['epoch']})"),
         ("entries", f"{status['entries']:,}, {render.size(status['live_bytes'])}"),
         ("database", f"{render.size(status['database_bytes'])} with log and history{_behind(status)}"),
+        ("disk", _disk(status)),
         ("sessions", f"{status['sessions']:,} alive"),
         ("audit", f"{count(status.get('audit_records', 0), 'record')}, {status.get('audit_cut', 0):,} cut"),
         ("clients", f"{count(status['connections'], 'connection')}, {count(status['watches'], 'watch')}"),
@@ -39,6 +40,9 @@ def run(given: Given) -> int:
     )
     for name, text in rows:
         render.line(f"{render.paint(f'{name:<9}', 'dim')} {render.escape(text)}")
+    if status.get("disk", "enough") != "enough":
+        what = "writes are refused" if status["disk"] == "low" else "the reserve is spent, releases are refused too"
+        render.line(render.paint("disk full", "yellow") + f" {what}; free space, it goes on by itself")
     if status["read_only"]:
         render.line(render.paint("read-only", "yellow") + f" {render.escape(status['read_only'])}")
     if status.get("config_error"):  # a daemon of an older version does not say
@@ -49,6 +53,14 @@ def run(given: Given) -> int:
         changed = ", ".join(status["restart_needed"])
         render.line(f"{render.paint('config   ', 'yellow')} {render.escape(changed)}: changed at a restart only")
     return 0
+
+
+def _disk(status: dict[str, Any]) -> str:
+    held, wanted = status.get("reserve_bytes", 0), status.get("reserve_bytes_max", 0)  # an older daemon does not say
+    if not wanted:
+        return "-"
+    reserve = f"{render.size(held)} in reserve" + (f" of {render.size(wanted)}" if held < wanted else "")
+    return f"{render.size(status['disk_free_bytes'])} free, {reserve}"
 
 
 def _behind(status: dict[str, Any]) -> str:

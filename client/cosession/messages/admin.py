@@ -69,6 +69,10 @@ class StatusReply(Reply, frozen=True, kw_only=True):
     `live_bytes` of their keys and values, `database_bytes` in use with log and history, `surplus_batches` and
     `surplus_bytes` of the log that are still to be trimmed, `audit_records` kept and older ones `audit_cut`.
 
+    The `disk`: "enough", "low" (writes are refused as disk_full, what ends or gives back something is not) or "spent"
+    (the reserve is gone, and that is refused as well); `disk_free_bytes` beside the reserve, `reserve_bytes` held now
+    and `reserve_bytes_max` when there is room for it.
+
     Who is there: live `sessions`, open `connections`, their `watches`, `turns` that somebody has or waits for. A
     conflict is pending until the connection that met it commits a write of that key (resolved), ends, or meets too many
     others (unresolved): `conflicts_pending`, `conflicts_resolved`, `conflicts_unresolved`; the three together are all
@@ -102,6 +106,10 @@ class StatusReply(Reply, frozen=True, kw_only=True):
     audit_records: int = 0
     audit_cut: int = 0
     read_only: str = ""
+    disk: Literal["enough", "low", "spent"] = "enough"
+    disk_free_bytes: int = 0
+    reserve_bytes: int = 0
+    reserve_bytes_max: int = 0
     config_file: str = ""
     config_error: str = ""
     config: dict[str, Any] = {}

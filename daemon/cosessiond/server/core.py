@@ -25,6 +25,7 @@ from cosessiond.sessions.registry import Registry
 from cosessiond.store.expiry import Expiry
 from cosessiond.store.leases import Deadlines
 from cosessiond.store.revisions import Store
+from cosessiond.store.room import Report
 from cosessiond.store.watch import WatchHub
 
 
@@ -102,6 +103,7 @@ class Core:
         self.stop = stop
         self.on_bug = on_bug
         self.read_only = ""
+        self.look_at_room: Callable[[], Report] = Report  # on the disk
         self.draining = False
         self.purges = 0  # under way
         self.conversations: dict[Connected, None] = {}  # a set whose order is that of arrival

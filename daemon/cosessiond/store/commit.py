@@ -26,10 +26,11 @@ from cosession.messages.limits import (
     COMMIT_GROUP_MAX,
     COMMIT_GROUP_WRITES_MAX,
 )
-from cosessiond.store import pacing
+from cosessiond.store import pacing, rationing
 from cosessiond.store.engine import Batch, BelowWindow, Engine, Outcome, Position, StoreBroken, Surplus, ValuePurged
 from cosessiond.store.pacing import Load
 from cosessiond.store.record import Attached, AuditSpan, Record
+from cosessiond.store.room import Report, Room
 
 Done = Callable[[Outcome], None]
 
@@ -80,6 +81,10 @@ class Subscriber(Protocol):
         """The audit has moved. Of `settled` records that went alone, `dropped` found no room on the disk."""
         ...
 
+    def roomed(self, report: Report) -> None:
+        """There is room on the disk again or no more, or another part of the reserve is held."""
+        ...
+
     def broken(self, error: StoreBroken) -> None:
         """The engine failed; nothing more will be committed or answered."""
         ...
@@ -104,10 +109,13 @@ class CommitPath(Protocol):
 class Worker:
     """What the thread does, one step at a time and without a thread, so that a simulation can take the steps."""
 
-    def __init__(self, engine: Engine, subscriber: Subscriber, deliver: Callable[..., object]) -> None:
+    def __init__(
+        self, engine: Engine, subscriber: Subscriber, deliver: Callable[..., object], room: Room | None = None
+    ) -> None:
         self._engine = engine
         self._subscriber = subscriber
         self._deliver = deliver
+        self._room = room or Room()
         self._tickets: deque[Ticket] = deque()
         self._notes: deque[Record] = deque()
         self._slices: deque[Slice] = deque()
@@ -138,7 +146,9 @@ class Worker:
     @property
     def has_work(self) -> bool:
         """Whether a step would do something."""
-        return self.has_requests or (not self.failed and bool(self._cutting or pacing.task(self.load(), waiting=False)))
+        return self.has_requests or (
+            not self.failed and bool(self._cutting or self._room.wants or pacing.task(self.load(), waiting=False))
+        )
 
     @property
     def has_requests(self) -> bool:
@@ -180,6 +190,9 @@ class Worker:
                 slices -= cost
                 load = self.load()
             self._share = pacing.share(load)  # now, so that the next group does not wait for the reckoning
+            if self._room.wants and not self._tickets:
+                self._room.hold()
+            self._tell_of_room()
         except StoreBroken as error:
             self.failed = True
             self._deliver(self._subscriber.broken, error)
@@ -208,13 +221,19 @@ class Worker:
             group.append(self._tickets.popleft())
         records: list[Attached] = [(index, each) for index, ticket in enumerate(group) for each in ticket.records]
         notes = [self._notes.popleft() for _ in range(min(len(self._notes), AUDIT_GROUP_MAX))]
-        outcomes = self._engine.apply([ticket.batch for ticket in group], [*records, *((None, note) for note in notes)])
+        records += ((None, note) for note in notes)
+        outcomes = rationing.apply(self._engine, self._room, [ticket.batch for ticket in group], records)
+        self._tell_of_room()  # first, so that whoever is refused finds it said
         if group:
             self._hopeless = False  # there may be room again: what is asked to go is tried once more
             self._deliver(self._subscriber.publish, group, outcomes)
         if records or notes:
             self._cutting = True
             self._tell_of_audit(len(notes))
+
+    def _tell_of_room(self) -> None:
+        if (report := self._room.news()) is not None:
+            self._deliver(self._subscriber.roomed, report)
 
     def _tell_of_audit(self, settled: int) -> None:
         """What goes alone is written with its group or not at all: then nothing has a new id."""
@@ -244,10 +263,10 @@ class Worker:
         """One slice of upkeep. What there is no room for on the disk is left alone until as much again has gathered."""
         engine = self._engine
         if task == "settle":
-            done = engine.settle(pacing.SLICE_ROWS)
+            done = rationing.tend(self._room, lambda: engine.settle(pacing.SLICE_ROWS))
             self._spared = self._spared._replace(unsettled_rows=0 if done else engine.unsettled_rows)
         elif task == "move":
-            engine.move()
+            rationing.tend(self._room, lambda: _move(engine))
             self._spared = self._spared._replace(unmoved_bytes=engine.unmoved_bytes)
         else:
             self._trimming = engine.trim(pacing.SLICE_ROWS) > 0
@@ -258,14 +277,22 @@ class Worker:
         self._deliver(self._subscriber.tended, engine.position(), engine.surplus, engine.stored_bytes)
 
 
+def _move(engine: Engine) -> bool:
+    before = engine.unmoved_bytes
+    engine.move()
+    return engine.unmoved_bytes < before
+
+
 class CommitThread:
     """The thread around a Worker. `deliver` must be thread-safe (`loop.call_soon_threadsafe`)."""
 
-    def __init__(self, engine: Engine, subscriber: Subscriber, deliver: Callable[..., object]) -> None:
+    def __init__(
+        self, engine: Engine, subscriber: Subscriber, deliver: Callable[..., object], room: Room | None = None
+    ) -> None:
         self._subscriber = subscriber
         self._deliver = deliver
         self._queue: SimpleQueue[Ticket | Record | Slice | None] = SimpleQueue()
-        self._worker = Worker(engine, subscriber, deliver)
+        self._worker = Worker(engine, subscriber, deliver, room)
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
 
     def start(self) -> None:

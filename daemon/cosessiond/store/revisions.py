@@ -47,6 +47,7 @@ from cosessiond.store.index import Index
 from cosessiond.store.queued import Queued
 from cosessiond.store.quota import Quota, batch_bytes
 from cosessiond.store.record import AuditSpan, Record
+from cosessiond.store.room import Report
 from cosessiond.store.snapshot import Snapshots
 
 #: What a proposal ends as: the commit, None when there was nothing to write, or why it could not be.
@@ -83,6 +84,7 @@ class Store:
         self.audit = engine.audit_span()
         self.records_of: Callable[[Batch], tuple[Record, ...]] = lambda _: ()  # what the audit says of a batch
         self.on_audit: Callable[[], None] = lambda: None  # the audit has new records
+        self.on_room: Callable[[Report], None] = lambda _: None  # there is room on the disk again, or no more
         self._clock = clock
         self._metrics = metrics
         self._host = host
@@ -291,6 +293,10 @@ class Store:
         if grown:
             self.on_audit()
             self.flush()
+
+    def roomed(self, report: Report) -> None:
+        """See `commit.Subscriber`."""
+        self.on_room(report)
 
     def broken(self, error: StoreBroken) -> None:
         """See `commit.Subscriber`."""

@@ -15,6 +15,7 @@ from typing import Final
 from cosession.errors import ConfigError, CosessionError
 from cosessiond.process.files import open_plain
 from cosessiond.store.engine import StoreBroken
+from cosessiond.store.fullness import is_full
 from cosessiond.store.migrations import MIGRATIONS, SCHEMA
 
 #: "cose", in the header's application id field (https://www.sqlite.org/fileformat.html#application_id).
@@ -312,7 +313,7 @@ def _checkpoint(db: sqlite3.Connection, mode: str) -> bool:
     try:
         busy, pages, moved = db.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
     except sqlite3.Error as error:
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
+        if is_full(error, db):
             return False  # the WAL holds everything; the next commit or checkpoint says disk_full again
         raise StoreBroken(f"cannot checkpoint: {error}") from error
     if busy or pages != moved:

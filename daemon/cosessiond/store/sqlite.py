@@ -43,6 +43,7 @@ from cosessiond.store.engine import (
     VersionRow,
     Window,
 )
+from cosessiond.store.fullness import is_full
 from cosessiond.store.hash import ZERO_CHAIN, ZERO_STATE, chain_hash
 from cosessiond.store.live import Live
 from cosessiond.store.record import Attached, AuditSpan, KeptRecord, Record
@@ -153,7 +154,7 @@ class SqliteEngine:
         except DecodeError as error:
             raise StoreBroken(f"cannot trust the store: a kept request does not decode: {error}") from error
         except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_FULL:
+            if not is_full(error, self._db):
                 raise StoreBroken(f"cannot commit: {error}") from error
             self._requests.rolled_back()
             self._audit.rolled_back()
@@ -418,7 +419,7 @@ class SqliteEngine:
         try:
             change()
         except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_FULL:
+            if not is_full(error, self._db):
                 raise StoreBroken(f"cannot tend the store: {error}") from error
             self._roll_back()
             return False

@@ -62,6 +62,7 @@ def ping(core: Core, _call: Call, _request: admin.Ping) -> admin.PingReply:
 def status(core: Core, _call: Call, _request: admin.Status) -> admin.StatusReply:
     """The daemon on one page."""
     me, store, configuration = core.identity, core.store, core.configuration
+    room = core.look_at_room()
     return admin.StatusReply(
         revision=store.revision,
         pid=me.pid,
@@ -88,6 +89,10 @@ def status(core: Core, _call: Call, _request: admin.Status) -> admin.StatusReply
         audit_records=store.audit.last - store.audit.first + 1,
         audit_cut=store.audit.first - 1,
         read_only=core.read_only,
+        disk=room.level,
+        disk_free_bytes=room.free_bytes,
+        reserve_bytes=room.reserve_bytes,
+        reserve_bytes_max=room.reserve_bytes_max,
         config_file=configuration.path,
         config_error=configuration.error,
         config=values(configuration.in_force),
