@@ -11,7 +11,7 @@ import os
 import resource
 import signal
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -113,7 +113,7 @@ async def serve(configuration: Configuration, log: Any, ready: Callable[[], None
         lock.publish(_holder(daemon_id, socket_path=str(socket_path)))
         watch = _watch_configuration(core, loop, log)
         stack.callback(watch.close)
-        _guard(core, lock, socket_path, log, [watch.look, core.look_at_room])
+        _guard(core, lock, socket_path, log, lambda: [look() for look in (watch.look, core.look_at_room)])
 
         log.info("ready", socket=str(socket_path), epoch=core.store.epoch, revision=core.store.revision)
         ready()
@@ -218,7 +218,7 @@ async def _drain(core: Core) -> None:
         await asyncio.sleep(0.002)
 
 
-def _guard(core: Core, lock: InstanceLock, socket_path: Path, log: Any, also: Sequence[Callable[[], object]]) -> None:
+def _guard(core: Core, lock: InstanceLock, socket_path: Path, log: Any, also: Callable[[], object]) -> None:
     """Stop when the lock file or the socket is no longer ours: another daemon may be serving under our name.
 
     `also`: what else is looked at once a minute, in the same wake-up.
@@ -232,8 +232,7 @@ def _guard(core: Core, lock: InstanceLock, socket_path: Path, log: Any, also: Se
             mine = False
         if mine and lock.still_ours():
             core.deadlines.after("guard", GUARD_S, look)
-            for look_too in also:
-                look_too()
+            also()
         else:
             log.error("lost the lock or the socket; stopping", socket=str(socket_path))
             core.stop()

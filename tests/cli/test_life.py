@@ -155,6 +155,7 @@ def test_status_for_people_and_programs(cli, daemon):
         "revision",
         "entries",
         "database",
+        "disk",
         "sessions",
         "audit",
         "clients",

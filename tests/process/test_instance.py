@@ -28,6 +28,9 @@ from server.inprocess import Inside
 
 ROUNDS = 20
 
+#: What the daemon that serves changes by itself: a lock that is gone, the reserve that is being laid out.
+OWN = ("daemon.lock", "reserve")
+
 
 def test_a_second_daemon_names_the_first_and_leaves_it_unharmed(daemon: Daemon) -> None:
     with Pack(daemon.socket) as peer:
@@ -201,7 +204,7 @@ def test_a_lock_that_was_removed_lets_no_second_daemon_beside_the_first(daemon: 
     with Pack(daemon.socket) as peer:
         peer.reply("put", key="a", value=1)
         (daemon.home / "state" / "daemon.lock").unlink()
-        before = tree(daemon.home / "state", ignored=["daemon.lock"])
+        before = tree(daemon.home / "state", ignored=OWN)
         if stopped:
             daemon.signal(signal.SIGSTOP)
         try:
@@ -209,7 +212,7 @@ def test_a_lock_that_was_removed_lets_no_second_daemon_beside_the_first(daemon: 
         finally:
             daemon.signal(signal.SIGCONT)
         assert f"already running (pid {daemon.pid}) on the socket {daemon.socket}" in said
-        assert tree(daemon.home / "state", ignored=["daemon.lock"]) == before
+        assert tree(daemon.home / "state", ignored=OWN) == before
         assert peer.reply("put", key="a", value=2)["written"]["version"] == 2
 
 
@@ -218,11 +221,11 @@ def test_without_lock_and_socket_the_database_itself_keeps_the_second_daemon_out
         peer.reply("put", key="a", value=1)
         (daemon.home / "state" / "daemon.lock").unlink()
         daemon.socket.unlink()
-        before = tree(daemon.home / "state", ignored=["daemon.lock"])
+        before = tree(daemon.home / "state", ignored=OWN)
         said = refusal(daemon.home, code=EXIT_RUNNING)
         assert f"cannot open {daemon.database}: already running" in said
         assert "end that process" in said
-        assert tree(daemon.home / "state", ignored=["daemon.lock"]) == before
+        assert tree(daemon.home / "state", ignored=OWN) == before
         assert peer.reply("put", key="a", value=2)["written"]["version"] == 2
 
 

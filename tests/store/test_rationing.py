@@ -194,8 +194,8 @@ def spends_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def resumes_without_reserve(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    def resume(held: Any, free: int) -> None:
-        if free >= LOW:
+    def resume(*given: Any) -> None:
+        if given[1] >= LOW:
             rig.room._level = "enough"
 
     monkeypatch.setattr(rig.room, "_resume", resume)
