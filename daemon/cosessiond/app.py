@@ -99,10 +99,7 @@ async def serve(configuration: Configuration, log: Any, ready: Callable[[], None
         configuration.listeners.append(lambda new: _raise_descriptor_limit(new.limits))
         core = assemble(engine, me, world, consequences, configuration=configuration, metrics=metrics)
         room = _watch_room(stack, core, state, state_fd, log)
-        commits = CommitThread(engine, core.store, loop.call_soon_threadsafe, room)
-        core.store.attach(commits)
-        commits.start()
-        stack.callback(commits.close)
+        _begin_commits(stack, core, CommitThread(engine, core.store, loop.call_soon_threadsafe, room))
         core.start()
         _collect_rarely()
 
@@ -161,6 +158,12 @@ def _watch_room(stack: AsyncExitStack, core: Core, state: Path, state_fd: int, l
     room = Room(reserve, core.clock.monotonic)
     core.look_at_room = RoomWatch(core.store, room, reserve, core.metrics, log).look
     return room
+
+
+def _begin_commits(stack: AsyncExitStack, core: Core, commits: CommitThread) -> None:
+    core.store.attach(commits)
+    commits.start()
+    stack.callback(commits.close)
 
 
 def _collect_rarely() -> None:
