@@ -56,7 +56,7 @@ SEEDED = [
     (documents.other_numbers, "| `HEARTBEAT_S_MIN` | 0.1 |", "| `HEARTBEAT_MIN_S` | 0.1 |"),
     (documents.error_codes, "| `conflict` | -32010 |", "| `conflict` | -32011 |"),
     (documents.error_codes, "| `overloaded` | -32030 | yes |", "| `overloaded` | -32030 | no |"),
-    (documents.error_codes, "| `damaged` | -32033 | no | 70 |", "| `damaged` | -32033 | no | 71 |"),
+    (documents.error_codes, "| `damaged` | -32033 | no | 78 |", "| `damaged` | -32033 | no | 79 |"),
     (documents.error_codes, "Errors: `conflict`, `too_large`", "Errors: `lost_race`, `too_large`"),
     (documents.spaces, "`$sessions`, the records", "`$session`, the records"),
     (documents.versions, "The version of this protocol is 1.", "The version of this protocol is 2."),

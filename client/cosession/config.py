@@ -20,10 +20,19 @@ class LogConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
+class StoreConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[store]`: `on_damage` is what a start does with a store that cannot be trusted: refuse, or put what is damaged
+    aside and restore the newest backup that is whole.
+    """
+
+    on_damage: Literal["refuse", "restore"] = "refuse"
+
+
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file."""
 
     log: LogConfig = field(default_factory=LogConfig)
+    store: StoreConfig = field(default_factory=StoreConfig)
     limits: Limits = field(default_factory=Limits)
 
 
@@ -33,6 +42,7 @@ Applies: TypeAlias = Literal["at_once", "new_connections", "restart"]
 
 APPLIES: Final[dict[str, Applies]] = {
     "log.level": "at_once",
+    "store.on_damage": "restart",
     "limits.key_bytes_max": "at_once",
     "limits.value_bytes_max": "at_once",
     "limits.frame_bytes_max": "new_connections",
@@ -101,7 +111,8 @@ def wrong_value(key: str, value: Any) -> str:
     table, _, name = key.partition(".")
     if table == "limits":
         return _wrong_limit(name, value)
-    words = next(get_args(each.type) for each in structs.fields(LogConfig) if each.name == name)
+    part = StoreConfig if table == "store" else LogConfig
+    words = next(get_args(each.type) for each in structs.fields(part) if each.name == name)
     return "" if value in words else f"{key} = {shown(value)}, allowed is {', '.join(words[:-1])} or {words[-1]}"
 
 

@@ -42,7 +42,7 @@ CATALOGUE: Final[dict[str, tuple[int, bool, int]]] = {
     "shutting_down": (-32031, True, 75),
     "internal": (-32603, False, 70),
     "io_error": (-32032, False, 70),
-    "damaged": (-32033, False, 70),
+    "damaged": (-32033, False, 78),
     # raised on the client's side only
     "unreachable": (-32040, True, 69),
     "timed_out": (-32041, True, 75),

@@ -1,6 +1,6 @@
 """The command `cosessiond`: run the daemon in the foreground, or detached.
 
-Rule: exit codes are the catalogue's: 0 clean, 70 I/O or damage, 75 already running, 78 configuration.
+Rule: exit codes are the catalogue's: 0 clean, 70 I/O, 75 already running, 78 configuration or damage.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from pathlib import Path  # noqa: E402
 from cosessiond.maintenance.acts import ACTS, run  # noqa: E402
 from cosessiond.process.detach import Readiness, detach  # noqa: E402
 
+#: As for a configuration: starting again changes nothing, so a service manager must not try.
+EXIT_DAMAGED = 78
+
 _HELP = """usage: cosessiond [--detach] [--version] [--help]
 
 The daemon of cosession. It serves one user on one Unix domain socket; see `cosession sockname`.
@@ -31,8 +34,8 @@ On the files of a store that nobody serves, for the verbs of `cosession` that be
 
 {acts}
 
-Exit codes: 0 stopped in order, 64 unknown arguments, 70 I/O error or damage, 75 already running,
-78 configuration, permissions or schema.
+Exit codes: 0 stopped in order, 64 unknown arguments, 70 I/O error, 75 already running,
+78 configuration, permissions, schema or damage.
 
 examples:
   cosessiond                                in the foreground, log on standard error
@@ -71,10 +74,11 @@ def _run(*, detached: Readiness | None) -> int:
     from cosessiond.process.configuration import Configuration
     from cosessiond.process.directories import private_directory
     from cosessiond.process.logs import Threshold, escape, open_log
-    from cosessiond.store.engine import StoreBroken
+    from cosessiond.store.engine import StoreBroken, StoreDamaged
 
     os.umask(0o077)  # nothing the daemon makes is for others
     ready: Callable[[], None] = detached.ready if detached else lambda: None
+    abrupt = True
     try:
         file = ConfigFile(Path(paths.config_file()))
         settings = file.load()
@@ -89,7 +93,12 @@ def _run(*, detached: Readiness | None) -> int:
         configuration.listeners.append(lambda new: setattr(threshold, "level", new.log.level))
         asyncio.run(app.serve(configuration, log, ready))
     except CosessionError as error:
-        code, reason = error.exit_code, error.message
+        code, reason, abrupt = error.exit_code, error.message, False
+    except StoreDamaged as error:
+        code, reason = (
+            EXIT_DAMAGED,
+            f"{error}; nothing was changed; see what is lost and what can be done: cosession doctor",
+        )
     except StoreBroken as error:
         code, reason = (
             app.EXIT_IO,
@@ -107,7 +116,7 @@ def _run(*, detached: Readiness | None) -> int:
     else:
         sys.stderr.write(line + "\n")
         sys.stderr.flush()
-    if code == app.EXIT_IO:
+    if abrupt:
         os._exit(code)  # an orderly end would close the database, and so write to what cannot be trusted
     return code
 

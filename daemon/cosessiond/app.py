@@ -11,19 +11,20 @@ import os
 import resource
 import signal
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from cosession import paths
 from cosession._version import __version__
 from cosession.errors import CosessionError
-from cosession.messages.limits import AUDIT_KEPT_MIN, REQUEST_IDS_KEPT_MIN, Limits
+from cosession.messages.limits import Limits
 from cosessiond.clock import LoopTimers, SystemClock, SystemEntropy, pause, ulid
 from cosessiond.maintenance import swap, upgrade
 from cosessiond.maintenance.task import Task
 from cosessiond.metrics import Metrics
+from cosessiond.opening import opened
 from cosessiond.process import secret
 from cosessiond.process.configuration import Configuration
 from cosessiond.process.directories import private_directory, refuse_network_file_system
@@ -37,9 +38,9 @@ from cosessiond.server.listener import Listener, bind
 from cosessiond.server.roomwatch import RoomWatch
 from cosessiond.sessions import identity, probes, watching
 from cosessiond.store.commit import CommitThread
-from cosessiond.store.engine import StoreBroken, Window
+from cosessiond.store.engine import StoreBroken, StoreDamaged
+from cosessiond.store.marks import Marker
 from cosessiond.store.room import Room
-from cosessiond.store.sqlite import SqliteEngine
 
 DRAIN_S: Final = 5.0
 #: How often the daemon looks whether its lock and socket are still its own; the only timer of an idle daemon. The
@@ -70,7 +71,9 @@ async def serve(configuration: Configuration, log: Any, ready: Callable[[], None
 
         _make_ready(state, state_fd, log)
         metrics = Metrics(lambda name, used, limit: log.warning("near a limit", limit=name, used=used, max=limit))
-        engine = stack.enter_context(_open_engine(state, configuration.in_force.limits, lambda: ulid(clock, entropy)))
+        marker = Marker(state_fd)
+        task = Task(state, state_fd, words=[], options={})
+        engine, wrong, known = stack.enter_context(opened(task, marker, config=configuration.in_force, log=log))
         me = Identity(
             daemon_id=daemon_id,
             pid=os.getpid(),
@@ -89,18 +92,18 @@ async def serve(configuration: Configuration, log: Any, ready: Callable[[], None
             disk=probes.DiskProbe(state_fd, clock),
             host=socket.gethostname(),
             secret=secret.read_or_make(state, state_fd, entropy.random_bytes),
+            marker=marker,
         )
-        consequences = Consequences(
-            stop=stopping.set,
-            on_bug=lambda error: log.error("a bug in a handler", exc_info=error),
-            on_broken=lambda error: _fail_stop(log, error),
-        )
+        consequences = _consequences(stopping, marker, log)
         _raise_descriptor_limit(configuration.in_force.limits)
         configuration.listeners.append(lambda new: _raise_descriptor_limit(new.limits))
         core = assemble(engine, me, world, consequences, configuration=configuration, metrics=metrics)
         room = _watch_room(stack, core, state, state_fd, log)
         _begin_commits(stack, core, CommitThread(engine, core.store, loop.call_soon_threadsafe, room))
         core.start()
+        for what in wrong:
+            core.damage.met("start", what)
+        core.damage.knew(known)
         _collect_rarely()
 
         _handle_signals(loop, stopping, configuration)  # before anyone can know that there is someone to signal
@@ -120,6 +123,16 @@ async def serve(configuration: Configuration, log: Any, ready: Callable[[], None
         listener.close()
         await _drain(core)
     log.info("stopped", revision=core.store.revision)
+
+
+def _consequences(stopping: asyncio.Event, marker: Marker, log: Any) -> Consequences:
+    return Consequences(
+        stop=stopping.set,
+        on_bug=lambda error: log.error("a bug in a handler", exc_info=error),
+        on_broken=lambda error: _fail_stop(log, error, marker),
+        on_damage=lambda where, what: log.error("damage", where=where, what=what),
+        on_unmarked=lambda why: log.warning("cannot mark the store; the last mark stays", reason=why),
+    )
 
 
 def _claim(stack: AsyncExitStack, daemon_id: str) -> tuple[Path, int, Path, InstanceLock]:
@@ -187,25 +200,6 @@ def _watch_configuration(core: Core, loop: asyncio.AbstractEventLoop, log: Any) 
         call_soon=loop.call_soon_threadsafe,
         log=log,
     )
-
-
-@contextmanager
-def _open_engine(state: Path, limits: Limits, new_epoch: Callable[[], str]) -> Iterator[SqliteEngine]:
-    window = Window(
-        log_revisions=limits.log_window_revisions,
-        log_bytes=limits.log_window_bytes,
-        request_ids=limits.request_ids_max,
-        request_id_ms=limits.request_id_s * 1000,
-        request_ids_min=REQUEST_IDS_KEPT_MIN,
-        audit_bytes=limits.audit_bytes_max,
-        audit_ms=limits.audit_s * 1000,
-        audit_min=AUDIT_KEPT_MIN,
-    )
-    # What SQLite keeps aside while it writes the database anew holds values: not in a place shared with others.
-    os.environ["SQLITE_TMPDIR"] = str(state)
-    engine = SqliteEngine.open(state, window=window, new_epoch=new_epoch, was_used=secret.was_made(state))
-    yield engine
-    engine.close()  # not in a finally: after a failure the file is left exactly as it is
 
 
 async def _drain(core: Core) -> None:
@@ -281,7 +275,13 @@ def _on_loop_error(log: Any, context: dict[str, Any]) -> None:
         os._exit(EXIT_IO)
 
 
-def _fail_stop(log: Any, error: StoreBroken) -> NoReturn:
-    """P13: answer nothing more, leave the file as it is, let the next start recover and verify."""
+def _fail_stop(log: Any, error: StoreBroken, marker: Marker) -> NoReturn:
+    """P13: answer nothing more, leave the file as it is, let the next start recover and verify.
+
+    Damage stands in the mark from now on: the next start must not come this far with it, again and again.
+    """
     log.error("the store failed; stopping at once", reason=str(error))
+    if isinstance(error, StoreDamaged):
+        with suppress(OSError):
+            marker.damaged(str(error))
     os._exit(EXIT_IO)

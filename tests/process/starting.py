@@ -93,12 +93,12 @@ def tree(root: Path, *, ignored: Sequence[str] = ()) -> dict[str, tuple[Any, ...
 
 @contextlib.contextmanager
 def served_or_refused(home: Path) -> Iterator[Daemon | None]:
-    """A running daemon, or None when it refused to start with exit code 70. It may end by itself in this context."""
+    """A running daemon, or None when it refused to start with exit code 78. It may end by itself in this context."""
     daemon = Daemon(home)
     try:
         daemon.start()
     except AssertionError as error:
-        if f"ended with {EXIT_IO} while starting" not in str(error):
+        if f"ended with {EXIT_CONFIG} while starting" not in str(error):
             raise
         yield None
         return

@@ -14,8 +14,8 @@ import pytest
 from msgspec import msgpack
 
 from cosessiond.store.wal import Wal
-from process.starting import EXIT_IO, LOCK, poured, refusal, served_or_refused, serves, tree
-from rawclient import Ended, Pack, Peer
+from process.starting import EXIT_CONFIG, EXIT_IO, LOCK, poured, readable, refusal, served_or_refused, serves, tree
+from rawclient import Answer, Ended, Pack, Peer
 
 MARK = "a value to be found in the file"
 
@@ -56,7 +56,7 @@ def refused_untouched(home: Path) -> str:
     SQLite may make an empty log beside a file that it has only looked at.
     """
     before = contents(home)
-    said = refusal(home, code=EXIT_IO)
+    said = refusal(home, code=EXIT_CONFIG)
     assert contents(home) == before
     return said
 
@@ -123,8 +123,11 @@ def never_served(home: Path, *, noticed: bool = True) -> None:
             with Pack(daemon.socket) as peer:
                 for number in range(10):
                     shown = [peer.reply("get", key=f"k{number}")["entry"]]
-                    shown += peer.reply("history", key=f"k{number}")["versions"]
-                    for each in shown:
+                    past = peer.call("history", key=f"k{number}")
+                    if past.kind != "reply":
+                        refused_and_told(peer, past)
+                        return
+                    for each in shown + past.body["versions"]:
                         assert each is None or each["value"] is None or each["value"].startswith(MARK), each
                 for number in range(20):
                     params = {"key": f"k{number % 10}", "value": f"{MARK} {number}", "request_id": f"r{number}"}
@@ -135,6 +138,16 @@ def never_served(home: Path, *, noticed: bool = True) -> None:
             assert '"cannot ' in daemon.stderr()
         else:
             assert not noticed, "nobody noticed"
+
+
+def refused_and_told(peer: Peer, answer: Answer) -> None:
+    """A read that met damage: refused with what to do, in the status and the audit, and the daemon goes on."""
+    assert answer.code == "damaged"
+    readable(answer.body["message"])
+    (what,) = peer.reply("status")["damage"]
+    assert answer.body["message"].startswith(what)
+    assert peer.reply("put", key="goes on", value=1)["written"]["version"] == 1
+    assert [each["operation"] for each in peer.reply("audit", kind="admin")["records"]].count("damage") == 1
 
 
 def test_damage_to_a_kept_version_never_reaches_a_client(home_with_data: Path) -> None:
@@ -269,9 +282,12 @@ def test_the_parts_of_two_stores_are_not_one(home: Path) -> None:
                 assert len(peer.reply("range")["entries"]) in (0, 9, 20), "one or the other, or what both began as"
 
 
-def test_a_store_that_was_removed_on_purpose_begins_anew(home_with_data: Path) -> None:
+def test_a_store_that_is_gone_is_never_begun_anew_by_accident(home_with_data: Path) -> None:
     for file in home_with_data.glob("state/store.db*"):
         file.unlink()
+    assert "remove the file `mark`" in refused_untouched(home_with_data)
+    assert not store(home_with_data).exists()
+    (home_with_data / "state" / "mark").unlink()
     serves(home_with_data, keys=0)
 
 

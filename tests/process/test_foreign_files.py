@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from harness import Daemon
-from process.starting import EXIT_CONFIG, EXIT_IO, LOCK, filled, refusal, serves, tree
+from process.starting import EXIT_CONFIG, LOCK, filled, refusal, serves, tree
 from rawclient import Pack
 
 
@@ -180,7 +180,7 @@ def test_an_empty_file_where_a_store_has_been_is_not_begun_anew(home: Path) -> N
     filled(home)
     (home / "state" / "store.db").write_bytes(b"")
     before = tree(home, ignored=LOCK)
-    said = refusal(home, code=EXIT_IO)
+    said = refusal(home, code=EXIT_CONFIG)
     assert "store.db" in said
     assert tree(home, ignored=LOCK) == before
 

@@ -138,7 +138,7 @@ def test_whatever_has_become_of_the_store_a_backup_takes_its_place(home: Path, b
     found = done(home, "restore", backup)
     assert (found["now"], found["lost"], found["safety_backup"]) == (None, None, "")
     assert bool(found["trouble"]) == (how != "missing")
-    assert store_bytes(Path(found["quarantine"])) == before if before else not found["quarantine"]
+    assert store_bytes(Path(found["quarantine"])) == before
     assert held(home) == (found["epoch"], THEN, ["before", "then"])
 
 

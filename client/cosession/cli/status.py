@@ -40,6 +40,10 @@ def run(given: Given) -> int:
     )
     for name, text in rows:
         render.line(f"{render.paint(f'{name:<9}', 'dim')} {render.escape(text)}")
+    for damage in status.get("damage", []):
+        render.line(f"{render.paint('damage   ', 'red')} {render.escape(damage)}")
+    if status.get("damage"):
+        render.line("          what that means and what to do: cosession doctor")
     if status.get("disk", "enough") != "enough":
         what = "writes are refused" if status["disk"] == "low" else "the reserve is spent, releases are refused too"
         render.line(render.paint("disk full", "yellow") + f" {what}; free space, it goes on by itself")

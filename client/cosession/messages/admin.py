@@ -78,6 +78,8 @@ class StatusReply(Reply, frozen=True, kw_only=True):
     others (unresolved): `conflicts_pending`, `conflicts_resolved`, `conflicts_unresolved`; the three together are all
     conflicts answered since the start.
 
+    What was wrong: `damage` that this daemon has met or was told of, in words; what is damaged is not served.
+
     The configuration: `config_file`, `config_error` (why it cannot be used now), `config` in force by TABLE.NAME, and
     keys that are `restart_needed` for. `counters` is a flat map of name to number since the start.
     """
@@ -110,6 +112,7 @@ class StatusReply(Reply, frozen=True, kw_only=True):
     disk_free_bytes: int = 0
     reserve_bytes: int = 0
     reserve_bytes_max: int = 0
+    damage: list[str] = []
     config_file: str = ""
     config_error: str = ""
     config: dict[str, Any] = {}

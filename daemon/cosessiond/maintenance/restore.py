@@ -50,8 +50,13 @@ def inspect(task: Task) -> dict[str, Any]:
     return {"backup": told(chosen, verified(task, chosen))}
 
 
-def restore(task: Task, chosen: Chosen, *, reason: str = "restore", is_trial: bool = False) -> dict[str, Any]:
-    """Put the store of a backup in place. Raises CosessionError, StoreBroken, OSError: then the old store stands."""
+def restore(
+    task: Task, chosen: Chosen, *, reason: str = "restore", because: str = "", is_trial: bool = False
+) -> dict[str, Any]:
+    """Put the store of a backup in place, `because` of something.
+
+    Raises CosessionError, StoreBroken, OSError: then the old store stands.
+    """
     needed = 2 * keeping.bytes_of(task.state) + 2 * size_of(chosen.path)
     demand_room(task.state_fd, needed, f"restore {chosen.name or chosen.path}")
     then = verified(task, chosen)
@@ -60,7 +65,7 @@ def restore(task: Task, chosen: Chosen, *, reason: str = "restore", is_trial: bo
         plan = {
             "backup": told(chosen, then),
             "now": shown(now.facts) if now.facts else None,
-            "trouble": now.trouble,
+            "trouble": because or now.trouble,
             "lost": _lost(now, then, chosen.path),
         }
     finally:

@@ -15,6 +15,7 @@ from cosessiond.clock import Clock, Entropy, Timers
 from cosessiond.metrics import Metrics
 from cosessiond.process.configuration import Configuration
 from cosessiond.server.core import Core, Identity
+from cosessiond.server.damage import Damage
 from cosessiond.server.handlers import admin, audit, purge, reads, retention, revert, sessions, turns, watch, writes
 from cosessiond.server.table import Operation, table_of
 from cosessiond.sessions.ports import Processes
@@ -23,6 +24,8 @@ from cosessiond.sessions.verdict import DiskSignal
 from cosessiond.store.engine import Engine, StoreBroken
 from cosessiond.store.expiry import Expiry
 from cosessiond.store.leases import Deadlines
+from cosessiond.store.marking import Marking
+from cosessiond.store.marks import Marker
 from cosessiond.store.revisions import Store
 from cosessiond.store.watch import WatchHub
 
@@ -43,7 +46,7 @@ TABLE: Final[dict[str, Operation]] = table_of(
 
 
 class World(Struct, frozen=True, kw_only=True):
-    """What the core sees of the world outside. `secret` keys the session tokens."""
+    """What the core sees of the world outside. `secret` keys the session tokens, `marker` writes marks of the store."""
 
     clock: Clock
     entropy: Entropy
@@ -52,14 +55,19 @@ class World(Struct, frozen=True, kw_only=True):
     disk: Callable[[], DiskSignal]
     host: str
     secret: bytes
+    marker: Marker | None = None
 
 
 class Consequences(Struct, frozen=True, kw_only=True):
-    """What the core may ask of the process around it."""
+    """What the core may ask of the process around it. `on_damage`: it met some (where, what); `on_unmarked`: the store
+    could not be marked.
+    """
 
     stop: Callable[[], None]
     on_bug: Callable[[Exception], None]
     on_broken: Callable[[StoreBroken], None]
+    on_damage: Callable[[str, str], None] = lambda *_: None
+    on_unmarked: Callable[[str], None] = lambda _: None
 
 
 def assemble(
@@ -99,6 +107,12 @@ def assemble(
     watches = WatchHub(store, metrics, limits)
     # In this order: what ends because of a batch is decided before anyone outside hears of the batch.
     store.listeners += [expiry.published, registry.published, watches.published]
+    damage = Damage(journal, metrics, consequences.on_damage)
+    store.on_damage = damage.met
+    marking = None
+    if world.marker:
+        marking = Marking(store, world.marker, deadlines, metrics, consequences.on_unmarked)
+        store.listeners.append(marking.published)
     core = Core(
         identity=identity,
         store=store,
@@ -110,6 +124,8 @@ def assemble(
         clock=world.clock,
         configuration=configuration,
         metrics=metrics,
+        damage=damage,
+        marking=marking,
         stop=consequences.stop,
         on_bug=consequences.on_bug,
     )

@@ -18,12 +18,14 @@ from cosessiond.clock import Clock
 from cosessiond.metrics import Metrics
 from cosessiond.process.configuration import Configuration
 from cosessiond.server.conflicts import Conflicts
+from cosessiond.server.damage import Damage
 from cosessiond.server.runqueue import RunQueue
 from cosessiond.server.turns import Turns
 from cosessiond.server.waiting import Waiting
 from cosessiond.sessions.registry import Registry
 from cosessiond.store.expiry import Expiry
 from cosessiond.store.leases import Deadlines
+from cosessiond.store.marking import Marking
 from cosessiond.store.revisions import Store
 from cosessiond.store.room import Report
 from cosessiond.store.watch import WatchHub
@@ -81,6 +83,8 @@ class Core:
         clock: Clock,
         configuration: Configuration,
         metrics: Metrics,
+        damage: Damage,
+        marking: Marking | None,
         stop: Callable[[], None],
         on_bug: Callable[[Exception], None],
     ) -> None:
@@ -100,6 +104,8 @@ class Core:
         self.limits = configuration.in_force.limits
         configuration.listeners.append(self.configure)
         self.metrics = metrics
+        self.damage = damage
+        self.marking = marking
         self.stop = stop
         self.on_bug = on_bug
         self.read_only = ""

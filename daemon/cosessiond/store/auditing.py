@@ -1,7 +1,7 @@
 """The audit table: appending with a group, reading a slice, cutting the oldest.
 
 Rule: rows are written once, in the transaction of their group, and cut from the oldest end only; each is checked
-against its hash, and against its neighbour's id, before anyone sees it. Functions raise sqlite3.Error or StoreBroken;
+against its hash, and against its neighbour's id, before anyone sees it. Functions raise sqlite3.Error or StoreDamaged;
 `sqlite.SqliteEngine` translates.
 """
 
@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from cosessiond.store.engine import Committed, Outcome, StoreBroken, Window
+from cosessiond.store.engine import Committed, Outcome, StoreDamaged, Window
 from cosessiond.store.hash import record_hash
 from cosessiond.store.record import Attached, AuditSpan, KeptRecord, Record
 
@@ -87,7 +87,7 @@ class AuditTable:
         found = self._db.execute(_NEWEST_FIRST if newest_first else _OLDEST_FIRST, (first, end, len(expected)))
         rows = [_checked(row) for row in found]
         if [row.id for row in rows] != expected:
-            raise StoreBroken(f"cannot trust the store: audit records from {first} to {end - 1} are missing")
+            raise StoreDamaged(f"cannot trust the store: audit records from {first} to {end - 1} are missing")
         return [KeptRecord(row.id, row.record) for row in rows]
 
     def since(self, time_ms: int) -> int:
@@ -134,7 +134,7 @@ class AuditTable:
     def _row(self, id: int) -> _Row:
         row = self._db.execute(_ROW, (id,)).fetchone()
         if row is None:
-            raise StoreBroken(f"cannot trust the store: audit record {id} is missing")
+            raise StoreDamaged(f"cannot trust the store: audit record {id} is missing")
         return _checked(row)
 
 
@@ -156,6 +156,6 @@ def _columns(row: _Row) -> tuple[Any, ...]:
 def _checked(row: tuple[Any, ...]) -> _Row:
     *fields, digest = row
     if record_hash(*fields) != digest:
-        raise StoreBroken(f"cannot trust the store: audit record {row[0]} does not match its hash")
+        raise StoreDamaged(f"cannot trust the store: audit record {row[0]} does not match its hash")
     id, time_ms, latest_ms, total_bytes, kind, project, session, body = fields
     return _Row(id, latest_ms, total_bytes, Record(time_ms, kind, project, session, body))

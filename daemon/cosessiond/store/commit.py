@@ -27,7 +27,17 @@ from cosession.messages.limits import (
     COMMIT_GROUP_WRITES_MAX,
 )
 from cosessiond.store import pacing, rationing
-from cosessiond.store.engine import Batch, BelowWindow, Engine, Outcome, Position, StoreBroken, Surplus, ValuePurged
+from cosessiond.store.engine import (
+    Batch,
+    BelowWindow,
+    Engine,
+    Outcome,
+    Position,
+    StoreBroken,
+    StoreDamaged,
+    Surplus,
+    ValuePurged,
+)
 from cosessiond.store.pacing import Load
 from cosessiond.store.record import Attached, AuditSpan, Record
 from cosessiond.store.room import Report, Room
@@ -247,6 +257,10 @@ class Worker:
             self._hopeless = False  # it may have asked for something to go
             result: Any = job.run(self._engine)
         except (BelowWindow, ValuePurged) as error:
+            result = error
+        except StoreDamaged as error:
+            if error.while_writing:
+                raise
             result = error
         except StoreBroken:
             raise

@@ -280,6 +280,15 @@ class StoreBroken(Exception):
     """An I/O error or damage while committing or reading: the outcome of the group is unknown. Stop at once."""
 
 
+class StoreDamaged(StoreBroken):
+    """What the store keeps is not what was committed. `lost`: the first and last revision that are known to be gone."""
+
+    def __init__(self, message: str, *, lost: tuple[int, int] | None = None) -> None:
+        super().__init__(message)
+        self.lost = lost
+        self.while_writing = False  # a transaction is open: nothing can go on
+
+
 #: What one step of a copy came to: there is more; not now, what it wrote is being synced; it is whole.
 Stepped = Literal["more", "syncing", "whole"]
 

@@ -1,7 +1,7 @@
 """Reading the SQLite tables: every row is checked against its hash before anyone sees it.
 
 Rule: read-only, except for `write_meta`. Functions take the connection and raise sqlite3.Error, DecodeError or
-StoreBroken; `sqlite.SqliteEngine` translates.
+StoreDamaged; `sqlite.SqliteEngine` translates.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from cosessiond.store.engine import (
     EntryId,
     Origin,
     Page,
-    StoreBroken,
+    StoreDamaged,
     ValuePurged,
     VersionRow,
 )
@@ -116,10 +116,10 @@ def read_meta(db: sqlite3.Connection) -> Meta:
     """The recorded position."""
     row = db.execute(f"SELECT {', '.join(_META)}, hash FROM meta").fetchone()  # noqa: S608  # of constants
     if row is None:
-        raise StoreBroken("cannot read the store: its position is missing")
+        raise StoreDamaged("cannot trust the store: its position is missing")
     *fields, digest = row
     if record_hash(*fields) != digest:
-        raise StoreBroken("cannot trust the store: the record of its position does not match its hash")
+        raise StoreDamaged("cannot trust the store: the record of its position does not match its hash")
     return Meta(*fields)
 
 
@@ -147,7 +147,7 @@ def entries(db: sqlite3.Connection) -> Iterator[Entry]:
             # `row_hash`, written out: a start does this a hundred thousand times.
             head = _encode((id, version, created, modified, time_ms, session, ttl_ms, owner))
             if blake2b(head + value, digest_size=ROW_HASH_BYTES).digest() != digest:
-                raise StoreBroken(f"cannot trust the store: the entry {key!r} of {space} does not match its hash")
+                raise StoreDamaged(f"cannot trust the store: the entry {key!r} of {space} does not match its hash")
             session = shared(session, session)
             yield Entry(id, value, version, created, modified, time_ms, session, ttl_ms, owner, digest)
 
@@ -170,7 +170,7 @@ def request(db: sqlite3.Connection, request_id: str) -> Committed | None:
 def _checked_request(row: tuple[Any, ...]) -> list[Any]:
     *fields, digest = row
     if record_hash(*fields) != digest:
-        raise StoreBroken(f"cannot trust the store: the outcome of request {fields[1]!r} does not match its hash")
+        raise StoreDamaged(f"cannot trust the store: the outcome of request {fields[1]!r} does not match its hash")
     return fields
 
 
@@ -181,7 +181,7 @@ def requests_after(db: sqlite3.Connection, revision: int, rows_max: int) -> list
 
 def changes(db: sqlite3.Connection, after: int, rows_max: int, bytes_max: int) -> list[Committed]:
     """Batches above `after`, of which there are some, each checked against the chain; see `Engine.changes`."""
-    previous = _chain_at(db, after)
+    previous = _chain_before(db, after)
     found: list[Committed] = []
     size = 0
     for revision, body, digest in db.execute(
@@ -215,7 +215,7 @@ def log_after(
 
 
 def verify_chain(db: sqlite3.Connection, meta: Meta, *, batches_max: int, bytes_max: int) -> None:
-    """Recompute the chain over the newest batches up to the recorded head, as many as fit; raises StoreBroken."""
+    """Recompute the chain over the newest batches up to the recorded head, as many as fit; raises StoreDamaged."""
     after, size = meta.revision, 0
     for revision, body_bytes in db.execute(_NEWEST_BATCHES, (meta.revision, batches_max)):
         size += body_bytes
@@ -223,7 +223,7 @@ def verify_chain(db: sqlite3.Connection, meta: Meta, *, batches_max: int, bytes_
             break
         after = min(after, revision - 1)
     after = max(after, meta.compact_revision - 1)
-    previous = _chain_at(db, after)
+    previous = _chain_before(db, after)
     expected = after + 1
     for revision, body, digest in db.execute(
         "SELECT revision, body, hash FROM log WHERE revision > ? AND revision <= ? ORDER BY revision",
@@ -233,26 +233,31 @@ def verify_chain(db: sqlite3.Connection, meta: Meta, *, batches_max: int, bytes_
         previous = digest
         expected += 1
     if expected != meta.revision + 1 or previous != meta.chain_hash:
-        raise StoreBroken(
+        raise StoreDamaged(
             f"cannot trust the store: the log ends at revision {expected - 1}, recorded is {meta.revision}"
         )
 
 
-def _chain_at(db: sqlite3.Connection, revision: int) -> bytes:
+def _chain_before(db: sqlite3.Connection, revision: int) -> bytes:
+    digest = chain_at(db, revision)
+    if digest is None:
+        raise StoreDamaged(f"cannot trust the store: revision {revision} is missing from the log")
+    return digest
+
+
+def chain_at(db: sqlite3.Connection, revision: int) -> bytes | None:
+    """The recorded chain hash of a revision in the log or just below it, None for others."""
     row = db.execute("SELECT hash FROM log WHERE revision = ?", (revision,)).fetchone()
     if row is None:
         row = db.execute("SELECT anchor_hash FROM meta WHERE compact_revision = ?", (revision + 1,)).fetchone()
-    if row is None:
-        raise StoreBroken(f"cannot trust the store: revision {revision} is missing from the log")
-    digest: bytes = row[0]
-    return digest
+    return row[0] if row else None
 
 
 def _check_link(previous: bytes, outcome: Committed, digest: bytes, expected: int) -> None:
     if outcome.revision != expected:
-        raise StoreBroken(f"cannot trust the store: revision {expected} is missing from the log")
+        raise StoreDamaged(f"cannot trust the store: revision {expected} is missing from the log")
     if chain_hash(previous, outcome.revision, outcome.time_ms, outcome.origin, outcome.changes) != digest:
-        raise StoreBroken(f"cannot trust the store: revision {outcome.revision} does not match its hash")
+        raise StoreDamaged(f"cannot trust the store: revision {outcome.revision} does not match its hash")
 
 
 def entry_at(db: sqlite3.Connection, id: EntryId, revision: int) -> Entry | None:
@@ -362,9 +367,9 @@ def versions_in_order(db: sqlite3.Connection) -> Iterator[VersionRow]:
 
 
 def checked(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A row of `versions` that matches its hash; else raises StoreBroken."""
-    if version_hash(row[:11], row[12]) != row[11]:
-        raise StoreBroken(f"cannot trust the store: version {row[3]} of {row[2]!r} does not match its hash")
+    """A row of `versions` that matches its hash; else raises StoreDamaged."""
+    if not isinstance(row[12], bytes) or version_hash(row[:11], row[12]) != row[11]:
+        raise StoreDamaged(f"cannot trust the store: version {row[3]} of {row[2]!r} does not match its hash")
     return row
 
 

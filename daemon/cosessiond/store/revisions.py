@@ -39,6 +39,7 @@ from cosessiond.store.engine import (
     Position,
     Refused,
     StoreBroken,
+    StoreDamaged,
     Surplus,
     ValuePurged,
     Write,
@@ -83,6 +84,7 @@ class Store:
         self.on_read: Callable[[], None] = lambda: None  # a place in the read queue has become free
         self.audit = engine.audit_span()
         self.records_of: Callable[[Batch], tuple[Record, ...]] = lambda _: ()  # what the audit says of a batch
+        self.on_damage: Callable[[str, str], None] = lambda *_: None  # where damage was met, and what
         self.on_audit: Callable[[], None] = lambda: None  # the audit has new records
         self.on_room: Callable[[Report], None] = lambda _: None  # there is room on the disk again, or no more
         self._clock = clock
@@ -227,6 +229,9 @@ class Store:
                 done(CosessionError(why, code="internal"))
             elif isinstance(result, ValuePurged):
                 done(self.purged(*result.args))
+            elif isinstance(result, StoreDamaged):
+                self.on_damage("read", str(result))
+                done(CosessionError(f"{result}; nothing of it is shown; run: cosession doctor", code="damaged"))
             else:
                 done(self.compacted() if isinstance(result, BelowWindow) else result)
             self.on_read()

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import struct
 import sys
 from pathlib import Path
 from typing import Final
 
+from msgspec import DecodeError
+
 from cosession.errors import ConfigError, CosessionError
 from cosessiond.process.files import open_plain
-from cosessiond.store.engine import StoreBroken
+from cosessiond.store.engine import StoreBroken, StoreDamaged
 from cosessiond.store.fullness import is_full
 from cosessiond.store.migrations import MIGRATIONS, SCHEMA
+from cosessiond.store.walcheck import checksum
 
 #: "cose", in the header's application id field (https://www.sqlite.org/fileformat.html#application_id).
 APPLICATION_ID: Final = 0x636F7365
@@ -31,6 +33,20 @@ _JOURNAL_HEADER_BYTES: Final = 28
 _PAGE_ONE: Final = (1).to_bytes(4)
 #: The last byte of a WAL's magic number when its checksums are over big-endian words.
 _BIG_ENDIAN: Final = b"\x83"
+
+#: What SQLite says of a file that is not as it left it; the others are of the disk, of memory, of who may.
+_DAMAGE: Final = frozenset(
+    {
+        sqlite3.SQLITE_ERROR,  # a table that is not there
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_TOOBIG,
+        sqlite3.SQLITE_CONSTRAINT,
+        sqlite3.SQLITE_MISMATCH,
+        sqlite3.SQLITE_NOTADB,
+    }
+)
+#: What reading a row raises that is not as it was written: its types may be others, its text no text.
+UNREADABLE: Final = (sqlite3.Error, DecodeError, TypeError, ValueError, OverflowError)
 
 # EXCLUSIVE before WAL: no shared memory file, and no second connection can ever open the database; before
 # SQLite 3.51.3 two connections that write and checkpoint can corrupt it. Each value is read back and compared.
@@ -72,11 +88,21 @@ def open_database(path: Path, *, was_used: bool) -> sqlite3.Connection:
                 f"that file removed?); end that process (fuser {path} names it), then: cosession start",
                 code="already_running",
             ) from error
-        raise StoreBroken(f"cannot open {path}: {error}") from error
+        raise broken(f"cannot open {path}", error) from error
     except BaseException:
         abandon(db, path)
         raise
     return db
+
+
+def broken(what: str, error: Exception) -> StoreBroken:
+    """What `error` means when `what` was tried: the disk failed, or what stands on it is not what was written.
+
+    Every statement is a constant and every row was written by us: what cannot be read as such is damage.
+    """
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+    is_damage = code in _DAMAGE and not isinstance(error, sqlite3.ProgrammingError)
+    return (StoreDamaged if is_damage else StoreBroken)(f"{what}: {error}")
 
 
 def recorded(path: Path) -> int:
@@ -186,10 +212,7 @@ def _check_header(path: Path, *, was_used: bool) -> None:
         size = os.fstat(file.fileno()).st_size
     wal = Path(f"{path}-wal")
     if not header and was_used and not wal.exists():
-        raise StoreBroken(
-            f"cannot open {path}: it is empty and was not; put back a copy of the state directory, "
-            "or remove the file to begin anew"
-        )
+        raise StoreDamaged(f"cannot open {path}: it is empty and was not")
     if header and (len(header) < _HEADER_BYTES or not header.startswith(_MAGIC)):
         if _is_rolled_back_to_nothing(Path(f"{path}-journal")):
             return
@@ -207,7 +230,7 @@ def _check_header(path: Path, *, was_used: bool) -> None:
     pages = int.from_bytes(header[28:32])
     page_bytes = int.from_bytes(header[16:18]) or 1  # the file format writes 65,536 as 1; then nothing is checked
     if not logged and size < pages * page_bytes:
-        raise StoreBroken(f"cannot open {path}: {pages * page_bytes - size} bytes are missing at its end")
+        raise StoreDamaged(f"cannot open {path}: {pages * page_bytes - size} bytes are missing at its end")
 
 
 def _is_rolled_back_to_nothing(journal: Path) -> bool:
@@ -242,12 +265,12 @@ def _header_in_log(wal: Path, *, is_checked: bool = False) -> bytes:
             start = file.read(32)
             page_bytes = int.from_bytes(start[8:12])
             order = ">" if start[3:4] == _BIG_ENDIAN else "<"
-            sums = _checksum(order, start[:24], (0, 0)) if is_checked and len(start) == _WAL_HEADER_BYTES else (0, 0)
+            sums = checksum(order, start[:24], (0, 0)) if is_checked and len(start) == _WAL_HEADER_BYTES else (0, 0)
             committed = seen = b""
             while page_bytes and len(frame := file.read(_FRAME_BYTES)) == _FRAME_BYTES and frame[8:16] == start[16:24]:
                 page = file.read(page_bytes)
                 if is_checked:
-                    sums = _checksum(order, frame[:8] + page, sums) if len(page) == page_bytes else (-1, -1)
+                    sums = checksum(order, frame[:8] + page, sums) if len(page) == page_bytes else (-1, -1)
                     if sums != (int.from_bytes(frame[16:20]), int.from_bytes(frame[20:24])):
                         break
                 if frame[:4] == _PAGE_ONE:
@@ -257,15 +280,6 @@ def _header_in_log(wal: Path, *, is_checked: bool = False) -> bytes:
             return committed
     except FileNotFoundError:
         return b""
-
-
-def _checksum(order: str, data: bytes, sums: tuple[int, int]) -> tuple[int, int]:
-    """The checksum of a WAL, carried on over `data` (section "Checksum Algorithm" of the file format)."""
-    one, two = sums
-    for first, second in struct.iter_unpack(f"{order}II", data):
-        one = (one + first + two) & 0xFFFFFFFF
-        two = (two + second + one) & 0xFFFFFFFF
-    return one, two
 
 
 def _set(db: sqlite3.Connection, name: str, wanted: str, expected: object) -> None:
@@ -315,7 +329,7 @@ def _checkpoint(db: sqlite3.Connection, mode: str) -> bool:
     except sqlite3.Error as error:
         if is_full(error, db):
             return False  # the WAL holds everything; the next commit or checkpoint says disk_full again
-        raise StoreBroken(f"cannot checkpoint: {error}") from error
+        raise broken("cannot checkpoint", error) from error
     if busy or pages != moved:
         raise StoreBroken(f"cannot checkpoint: {moved} of {pages} pages moved (busy {busy})")
     return True

@@ -22,7 +22,7 @@ from typing import Any, Final, TypeVar
 from msgspec import DecodeError
 
 from cosession.errors import ConfigError
-from cosessiond.store import behind, epochs, past, purging, reads, schema, wal
+from cosessiond.store import behind, epochs, marks, past, purging, reads, schema, wal, walcheck
 from cosessiond.store.apply import Evaluated, evaluate
 from cosessiond.store.auditing import AuditTable, due
 from cosessiond.store.copying import Copying
@@ -39,6 +39,7 @@ from cosessiond.store.engine import (
     Purged,
     Refused,
     StoreBroken,
+    StoreDamaged,
     Surplus,
     VersionRow,
     Window,
@@ -46,6 +47,7 @@ from cosessiond.store.engine import (
 from cosessiond.store.fullness import is_full
 from cosessiond.store.hash import ZERO_CHAIN, ZERO_STATE, chain_hash
 from cosessiond.store.live import Live
+from cosessiond.store.marks import Mark
 from cosessiond.store.record import Attached, AuditSpan, KeptRecord, Record
 from cosessiond.store.requests import RequestIds
 from cosessiond.store.trimming import Trimming
@@ -84,31 +86,49 @@ class SqliteEngine:
 
     @classmethod
     def open(
-        cls, directory: Path, *, window: Window, new_epoch: Callable[[], str], was_used: bool = False
+        cls,
+        directory: Path,
+        *,
+        window: Window,
+        new_epoch: Callable[[], str],
+        was_used: bool = False,
+        mark: Mark | None = None,
     ) -> SqliteEngine:
         """Open or create `directory`/store.db, replay what the log has above the tables, verify, load.
 
-        `was_used`: this directory has held a store, so that an empty file is damage and no beginning.
+        `was_used`: this directory has held a store, so that an empty file is damage and no beginning. `mark`: how far
+        it was; without one, whoever removed the file wants a new store.
 
-        Raises ConfigError (foreign file, newer schema), StoreBroken (damage, I/O errors).
+        Raises ConfigError (foreign file, newer schema), StoreDamaged, StoreBroken (I/O errors).
         """
         path = directory / "store.db"
-        existed = os.path.lexists(path)  # whoever removed it wants a new one
+        existed = os.path.lexists(path)
+        if mark and not existed:
+            raise StoreDamaged(
+                f"cannot open {path}: it is gone, and held revision {mark.revision}; to begin anew, remove the file "
+                "`mark` beside it as well",
+                lost=(1, mark.revision),
+            )
+        torn = walcheck.torn(Path(f"{path}-wal"))
+        if torn:
+            raise StoreDamaged(f"cannot trust {path}-wal: {torn}")
         db = schema.open_database(path, was_used=was_used)
         try:
             _begin(db, path, new_epoch, was_used=was_used and existed)
             engine = cls(db, path, window)
             engine._load()
+            if mark:
+                marks.judge(mark, engine.position(), lambda revision: reads.chain_at(db, revision))
             # What was recovered may be in the page cache only, if a sync has failed before: it is written and synced
             # anew before anyone is told of it.
             schema.checkpoint(db)
             wal.lay_out(engine._wal_path, WAL_BYTES)
-        except (sqlite3.Error, DecodeError) as error:
-            schema.abandon(db, path)
-            raise StoreBroken(f"cannot read {path}: {error}") from error
         except (StoreBroken, ConfigError):
             schema.abandon(db, path)
             raise
+        except schema.UNREADABLE as error:
+            schema.abandon(db, path)
+            raise schema.broken(f"cannot read {path}", error) from error
         return engine
 
     @classmethod
@@ -152,10 +172,10 @@ class SqliteEngine:
             if group.steps or audit:
                 self._write(group, audit)
         except DecodeError as error:
-            raise StoreBroken(f"cannot trust the store: a kept request does not decode: {error}") from error
+            raise schema.broken("cannot trust the store: a kept request does not decode", error) from error
         except sqlite3.Error as error:
             if not is_full(error, self._db):
-                raise StoreBroken(f"cannot commit: {error}") from error
+                raise schema.broken("cannot commit", error) from error
             self._requests.rolled_back()
             self._audit.rolled_back()
             self._roll_back()
@@ -318,7 +338,7 @@ class SqliteEngine:
         try:
             return read(self._db, *arguments, **named)
         except (sqlite3.Error, DecodeError) as error:
-            raise StoreBroken(f"cannot read the store: {error}") from error
+            raise schema.broken("cannot read the store", error) from error
 
     # -- upkeep ----------------------------------------------------------------------------------------------------
 
@@ -418,13 +438,17 @@ class SqliteEngine:
         """Carry out one transaction of upkeep; False when the disk had no room, and nothing was changed."""
         try:
             change()
-        except sqlite3.Error as error:
-            if not is_full(error, self._db):
-                raise StoreBroken(f"cannot tend the store: {error}") from error
+        except (sqlite3.Error, DecodeError) as error:
+            if isinstance(error, DecodeError) or not is_full(error, self._db):
+                found = schema.broken("cannot tend the store", error)
+                if isinstance(found, StoreDamaged):
+                    found.while_writing = True
+                raise found from error
             self._roll_back()
             return False
-        except DecodeError as error:
-            raise StoreBroken(f"cannot tend the store: {error}") from error
+        except StoreDamaged as error:
+            error.while_writing = True
+            raise
         return True
 
     @property
@@ -481,13 +505,13 @@ class SqliteEngine:
         """Verify what the tables hold, then bring them up to the log; without `settles` in memory only."""
         meta = self._meta
         if meta.applied_revision != meta.revision:
-            raise StoreBroken("cannot trust the store: its record of the position disagrees with itself")
+            raise StoreDamaged("cannot trust the store: its record of the position disagrees with itself")
         reads.verify_chain(self._db, meta, batches_max=VERIFY_BATCHES, bytes_max=VERIFY_BYTES)
         entries = list(reads.entries(self._db))
         self._live = Live(entries)
         state = sum(int.from_bytes(entry.hash) for entry in entries)
         if (state % (1 << 128)).to_bytes(16) != meta.state_hash:
-            raise StoreBroken("cannot trust the store: the live entries do not add up to the recorded state hash")
+            raise StoreDamaged("cannot trust the store: the live entries do not add up to the recorded state hash")
         while self._replay(settles=settles):
             pass
 
@@ -518,7 +542,7 @@ def _begin(db: sqlite3.Connection, path: Path, new_epoch: Callable[[], str], *, 
     if db.execute("SELECT count(*) FROM meta").fetchone()[0]:
         return
     if was_used or db.execute("SELECT EXISTS (SELECT 1 FROM log) OR EXISTS (SELECT 1 FROM entries)").fetchone()[0]:
-        raise StoreBroken(f"cannot trust {path}: it was used, and the record of its position is gone")
+        raise StoreDamaged(f"cannot trust {path}: it was used, and the record of its position is gone")
     reads.write_meta(db, reads.Meta(new_epoch(), 0, 0, 0, 1, ZERO_CHAIN, ZERO_CHAIN, ZERO_STATE, 0, 0, 0))
     # Into the database file at once: who loses the WAL later is still in this epoch, behind what its clients have seen,
     # and not a store begun anew.

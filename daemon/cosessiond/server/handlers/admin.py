@@ -13,6 +13,9 @@ from cosessiond.server.conversation import Call
 from cosessiond.server.core import Core
 from cosessiond.server.table import Access, Row
 
+#: A client that claims more has invented it; 2**53 is where JSON's numbers end.
+CLAIMED_REVISION_MAX: Final = 1 << 52
+
 
 def hello(core: Core, call: Call, request: admin.Hello) -> admin.HelloReply:
     """Agree on a protocol; refuse a client that remembers another epoch, or more of this one than there is."""
@@ -32,9 +35,12 @@ def hello(core: Core, call: Call, request: admin.Hello) -> admin.HelloReply:
             data={"epoch": store.epoch},
         )
     if request.epoch and request.seen_revision > store.revision:
+        core.damage.met("client", f"a client has seen revision {request.seen_revision}, beyond the end of the store")
+        if core.marking and request.seen_revision <= CLAIMED_REVISION_MAX:
+            core.marking.claimed(request.seen_revision)
         raise CosessionError(
             f"cannot go on: this client has seen revision {request.seen_revision}, the store ends at {store.revision}; "
-            "acknowledged writes are missing; put back a copy of the state directory that has them, or go on without",
+            "acknowledged writes are missing; see what was lost: cosession doctor, or go on without: cosession restart",
             code="damaged",
             data={"seen_revision": request.seen_revision},
         )
@@ -97,6 +103,7 @@ def status(core: Core, _call: Call, _request: admin.Status) -> admin.StatusReply
         config_error=configuration.error,
         config=values(configuration.in_force),
         restart_needed=[each.key for each in configuration.restart_needed],
+        damage=core.damage.found,
         counters=core.metrics.snapshot(),
     )
 

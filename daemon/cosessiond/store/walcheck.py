@@ -1,0 +1,122 @@
+"""Whether the write-ahead log was cut short by damage, though what follows proves that it once was whole.
+
+SQLite ends a log at the first frame whose checksum fails, and drops what follows without a word: that is how it forgets
+what a crash left half written. But a transaction is only begun when the one before it was synced. So where a frame
+fails and a later transaction was begun behind its own, it was not a crash: the disk held it whole, and now does not.
+
+Each frame's checksum goes on from that of the frame before it. A transaction counts as begun when its first frame goes
+on from the last of the one before: leftovers of an earlier crash, which may stand there as well, do not.
+
+What it cannot know: whether the very last transaction was synced. Rule: reads, and writes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from cosessiond.process.files import open_plain
+
+HEADER_BYTES: Final = 32
+FRAME_BYTES: Final = 24
+#: The last byte of the magic number when checksums are over big-endian words.
+_BIG_ENDIAN: Final = 0x83
+_MASK: Final = 0xFFFFFFFF
+
+Sums = tuple[int, int]
+
+
+def torn(path: Path) -> str:
+    """Why the log at `path` cannot be what was synced, "" when nothing says so."""
+    try:
+        with os.fdopen(open_plain(path, os.O_RDONLY), "rb") as file:
+            log = _Log.of(file.read(HEADER_BYTES))
+            if log is None:
+                return ""
+            frames = log.frames(file.read())
+    except FileNotFoundError:
+        return ""
+    sums = log.first
+    for number, frame in enumerate(frames):
+        if log.sums(frame, sums) != frame.sums:
+            return _later(log, frames, number)
+        sums = frame.sums
+    return ""
+
+
+def _later(log: _Log, frames: list[_Frame], failed: int) -> str:
+    """A transaction that was begun after that of the failed frame, in words."""
+    for number in range(failed, len(frames) - 1):
+        if frames[number].ends and log.sums(frames[number + 1], frames[number].sums) == frames[number + 1].sums:
+            return (
+                f"frame {failed} of {len(frames)} does not match its checksum, though transactions were written "
+                "behind it"
+            )
+    return ""
+
+
+class _Frame(NamedTuple):
+    """One page in the log. `ends`: it is the last of its transaction."""
+
+    head: bytes
+    page: bytes
+    ends: bool
+    sums: Sums
+
+
+class _Log:
+    """What the header of a log says: how its frames look, and how their checksums begin."""
+
+    def __init__(self, header: bytes, page_bytes: int) -> None:
+        self._order = ">" if header[3] == _BIG_ENDIAN else "<"
+        self._salts = header[16:24]
+        self._page_bytes = page_bytes
+        self.first = int.from_bytes(header[24:28]), int.from_bytes(header[28:32])
+
+    @classmethod
+    def of(cls, header: bytes) -> _Log | None:
+        """None for no log, or none that SQLite would read."""
+        page_bytes = int.from_bytes(header[8:12])
+        is_one = len(header) == HEADER_BYTES and any(header) and page_bytes in {1 << n for n in range(9, 17)}
+        return cls(header, page_bytes) if is_one else None
+
+    def frames(self, data: bytes) -> list[_Frame]:
+        """Those of the present round; one whose salts alone were hit stands between others, and is among them."""
+        step = FRAME_BYTES + self._page_bytes
+        found: list[_Frame] = []
+        last = 0
+        for at in range(0, len(data) - step + 1, step):
+            head = data[at : at + FRAME_BYTES]
+            sums = int.from_bytes(head[16:20]), int.from_bytes(head[20:24])
+            found.append(_Frame(head[:8], data[at + FRAME_BYTES : at + step], any(head[4:8]), sums))
+            if head[8:16] == self._salts:
+                last = len(found)
+        return found[:last]
+
+    def sums(self, frame: _Frame, before: Sums) -> Sums:
+        """The checksum of a frame behind one with the checksum `before`."""
+        return checksum(self._order, frame.page, checksum(self._order, frame.head, before))
+
+
+def checksum(order: str, data: bytes, sums: Sums) -> Sums:
+    """The checksum of a log, carried on over `data`, which is of whole pairs of words (section "Checksum Algorithm" of
+    https://www.sqlite.org/fileformat.html#the_write_ahead_log).
+    """
+    one, two = sums
+    whole = len(data) & -32
+    # Four steps at a time between two reductions: the numbers stay below 2**40.
+    for a, b, c, d, e, f, g, h in struct.iter_unpack(f"{order}8I", memoryview(data)[:whole]):
+        one += a + two
+        two += b + one
+        one += c + two
+        two += d + one
+        one += e + two
+        two += f + one
+        one = (one + g + two) & _MASK
+        two = (two + h + one) & _MASK
+    for first, second in struct.iter_unpack(f"{order}II", memoryview(data)[whole:]):
+        one = (one + first + two) & _MASK
+        two = (two + second + one) & _MASK
+    return one, two
