@@ -78,7 +78,11 @@ def log_directory(env: Mapping[str, str] = os.environ) -> str:
 
 
 def check_socket_path(path: str) -> None:
-    """Raise ConfigError when a Unix socket cannot have this path."""
+    """Raise ConfigError when a Unix socket cannot have this path, or would have a name that is none: Linux takes what
+    begins with NUL for a name without a file, which any user can bind.
+    """
+    if "\0" in path:
+        raise ConfigError(f"cannot use the socket path {path!a}: it has a NUL in it; name a file")
     if not _fits(path):
         size = len(os.fsencode(path))
         raise ConfigError(
