@@ -218,7 +218,7 @@ def on_a_mac(monkeypatch):
 @pytest.mark.parametrize("over", [True, False])
 def test_stop_is_told_of_the_end_by_a_kqueue_on_a_mac(on_a_mac, over):
     queue = on_a_mac(Kqueue(over=over))
-    end = life._End(7, None)
+    end = life.End(7, None)
     assert queue.registered == [(7, -5, 1, 0x80000000)]
     assert end.wait(0.25) is over
     end.close()
@@ -238,5 +238,5 @@ def test_stop_of_a_process_that_is_over_asks_the_socket_on_a_mac(on_a_mac):
             raise Unreachable("nobody is there")
 
     queue = on_a_mac(Kqueue(error=ProcessLookupError()))
-    assert life._End(7, Line()).wait(0.25) is True
+    assert life.End(7, Line()).wait(0.25) is True
     assert queue.closed == 1

@@ -108,7 +108,7 @@ def stop(given: Given) -> int:
             return _await_mute(given, line)
         raise
     pid: int = status["pid"]
-    end = _End(pid, line)
+    end = End(pid, line)
     try:
         _latch(Path(status["state_directory"], Path(paths.stop_latch()).name))
         with contextlib.suppress(Unreachable, UnknownOutcome):  # it has gone meanwhile, which is what was wanted
@@ -148,7 +148,7 @@ def _await_mute(given: Given, line: Line) -> int:
     mute = holder.living_holder()
     if mute is None or (named and named != mute.socket):
         return 0
-    end = _End(mute.pid, line)
+    end = End(mute.pid, line)
     try:
         with Progress(given, "waiting for the daemon that is ending"):
             ended = end.wait(min(LEAVING_S, given.timeout_s()))
@@ -168,7 +168,7 @@ def _latch(path: Path) -> None:
         os.close(descriptor)
 
 
-class _End:
+class End:
     """The end of a process that is no child of ours: pidfd, kqueue, or else nobody answering on the socket."""
 
     def __init__(self, pid: int, line: Line) -> None:

@@ -62,6 +62,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     "backups": {
         "backup restore": ("cosession.cli.restore:RESTORE", "put one in the place of the store"),
         "backup export": ("cosession.cli.export:EXPORT", "what one holds, as JSON lines"),
+        "rescue": ("cosession.cli.rescue:RESCUE", "when something is wrong: back to the newest store that is whole"),
     },
     "the shell": {
         "completion": ("cosession.cli.completion:COMPLETION", "print what lets a shell complete verbs, keys, sessions"),

@@ -17,6 +17,7 @@ ACTS: Final[dict[str, tuple[str, str]]] = {
     "verify": ("cosessiond.maintenance.verify:VERIFY", "are the backups whole: all of them, or the named"),
     "inspect": ("cosessiond.maintenance.restore:INSPECT", "what a backup holds, by name or path"),
     "export": ("cosessiond.maintenance.export:EXPORT", "what a backup holds, as JSON lines"),
+    "rescue": ("cosessiond.maintenance.rescue:RESCUE", "the newest store that is whole into place"),
     "restore": ("cosessiond.maintenance.restore:RESTORE", "put a backup in the place of the store"),
 }
 
