@@ -27,7 +27,7 @@ from cosession.messages import REQUESTS, admin, limits, reply_type, sessions, st
 from cosession.messages.base import Reply
 from cosessiond import app
 from cosessiond.sessions import verdict, watching
-from cosessiond.store.migrations import m001, m002
+from cosessiond.store.migrations import m001, m002, m003
 from source_tree import PACKAGES, ROOT, modules
 
 #: Every structure that travels, beside the requests and replies.
@@ -365,10 +365,10 @@ def module_list(text: str) -> list[str]:
 
 
 def schema_tables(text: str) -> list[str]:
-    """The tables of schema 1, and those that schema 2 added, with their columns in order."""
+    """The tables of schema 1, and those that later ones added, with their columns in order."""
     rows = tables(_chapter(text, "Schema 1")).get("table", [])
     wanted = []
-    added = [statement for statement in m002._STEPS if "CREATE TABLE audit" in statement]
+    added = [each for each in (*m002._STEPS, *m003._STEPS) if re.match("CREATE TABLE (audit|ended|sweep)", each)]
     for statement in (*m001._TABLES, *added):
         name, body = re.findall(r"CREATE TABLE (\w+) \((.*)\)", statement, flags=re.DOTALL)[0]
         columns = re.findall(r"(\w+) (?:INTEGER|TEXT|BLOB)\b", body)

@@ -27,7 +27,7 @@ from cosession.model import AuditRecord, Change, Entry, Version
 from durability.link import Link, open_when_ready
 
 HERE: Final = Path(__file__).resolve().parent
-SCHEMAS: Final = (1, 2)
+SCHEMAS: Final = (1, 2, 3)
 VARIANTS: Final = ("clean", "killed")
 FILES: Final = ("store.db", "store.db-wal")
 #: https://www.sqlite.org/fileformat.html#the_write_ahead_log, with pages of 4 KiB.

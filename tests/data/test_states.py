@@ -101,7 +101,12 @@ def test_its_histories_are_what_they_were(opened, expected, store):
     if store.schema == 1:  # what was expected of it was written down before versions told who
         assert any(version.instance for kept in found for version in kept.versions)
         found = [replace(kept, versions=[replace(each, instance="") for each in kept.versions]) for kept in found]
-    assert found == expected.histories
+    wanted = expected.histories
+    if store.schema < 3:  # where entries of ours kept as many versions as others
+        wanted = [replace(kept, versions=kept.versions[: 1 if kept.space[0] == "$" else None]) for kept in wanted]
+    # What had a version by then and has another since shows that alone; a daemon that starts finds the dead.
+    since = {states.ORPHAN} if store.variant == "killed" else set()
+    assert [kept for kept in found if kept.key not in since] == [kept for kept in wanted if kept.key not in since]
     assert {version.kind for kept in found for version in kept.versions} == {"put", "delete", "expire"}
 
 
@@ -120,8 +125,8 @@ def test_what_was_purged_is_shown_as_that_and_its_values_are_nowhere(opened, exp
             with pytest.raises(CosessionError) as caught:
                 link.call(Get(key=key, at_revision=of[key][-1].mod_revision))
             assert (caught.value.code, caught.value.data["purged_revision"]) == ("compacted", of[key][-1].mod_revision)
-    for path in (copied / "state").iterdir():
-        assert b"secret " not in path.read_bytes()
+    for path in (copied / "state").rglob("*"):  # with the backup that an upgrade begins with
+        assert path.is_dir() or b"secret " not in path.read_bytes()
 
 
 def test_its_audit_is_what_it_was_and_goes_on(opened, expected, store):
@@ -131,7 +136,7 @@ def test_its_audit_is_what_it_was_and_goes_on(opened, expected, store):
     held = len(expected.audit)
     assert found[:held] == expected.audit
     assert [each.id for each in found] == list(range(1, len(found) + 1))
-    follows = ["stop", "start"] if (store.schema, store.variant) == (2, "clean") else ["start"]
+    follows = ["stop", "start"] if store.schema > 1 and store.variant == "clean" else ["start"]
     assert [each.operation for each in found[held:] if each.kind == "admin"] == follows
     assert {each.kind for each in expected.audit} == (set() if store.schema == 1 else {"admin", "denial", "verdict"})
 

@@ -255,8 +255,30 @@ def test_below_the_window_one_entry_goes_back_as_far_as_is_proved(narrow):
     assert gone.code == "compacted"
     assert gone.body["data"]["oldest_revision"] >= 8
     assert narrow.code("revert", key="other", to_revision=3) == "compacted"
+    unproved = narrow.call("revert", key="never", to_revision=3)
+    assert (unproved.code, unproved.body["data"]["oldest_revision"]) == ("compacted", 0)
     assert narrow.code("revert", prefix="few", to_revision=1) == "compacted"
     assert narrow.code("revision_at", time=1.0) == "compacted"
+
+
+def test_an_entry_that_was_deleted_below_the_window_is_not_told_from_one_that_never_was(narrow):
+    """And nothing is claimed of what was before: an earlier life of a key may have been there."""
+    for value in ("first", "second"):
+        narrow.reply("put", key="gone", value=value)
+        narrow.reply("put", key="again", value=value)
+    narrow.reply("delete", key="gone")
+    narrow.reply("delete", key="again")
+    below(narrow)
+    assert narrow.reply("history", key="gone") == {**narrow.reply("history", key="never"), "versions": []}
+    assert narrow.call("revert", key="gone", to_revision=2).body["data"]["oldest_revision"] == 0
+    born = narrow.reply("put", key="again", value="third")["written"]["mod_revision"]
+    assert [each["version"] for each in narrow.reply("history", key="again")["versions"]] == [1]
+    below(narrow)
+    gone = narrow.call("revert", key="again", to_revision=3)
+    assert (gone.code, gone.body["data"]["oldest_revision"]) == ("compacted", born)
+    assert narrow.reply("get", key="again")["entry"]["value"] == "third"
+    assert narrow.code("get", key="gone", at_revision=2) == "compacted"
+    assert narrow.reply("get", key="gone", at_revision=narrow.reply("status")["compact_revision"])["entry"] is None
 
 
 def test_a_time_finds_its_revision(inside, asked):

@@ -236,6 +236,7 @@ class Client:
             sent_s=self.world.now_s,
             floor=self.history.seen,
             first=first or number,
+            opened=self.history.compact,
         )
         self.history.calls.append(call)
         self._calls[id] = (call, then)

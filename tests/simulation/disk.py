@@ -17,7 +17,7 @@ from cosessiond.store.engine import Batch, Committed, Engine, EntryId, Outcome, 
 from cosessiond.store.memory import MemoryEngine
 from cosessiond.store.record import Attached
 from cosessiond.store.sqlite import SqliteEngine
-from simulation.history import History, Row
+from simulation.history import History, Row, Trim
 from simulation.knobs import Knobs
 from simulation.scheduler import Scheduler
 
@@ -144,7 +144,9 @@ class Recorded:
         self._disk.upkeeps += 1
         dropped = self._engine.trim(rows_max)
         if dropped:
-            self._disk.history.compact = self._engine.position().compact_revision
+            history = self._disk.history
+            history.compact = self._engine.position().compact_revision
+            history.trims.append(Trim(history.revision, history.compact))
             self._disk.world.note(f"trimmed {dropped}, compact {self._disk.history.compact}")
         return dropped
 

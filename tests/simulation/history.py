@@ -15,6 +15,13 @@ from cosessiond.store.engine import Batch, Committed, Entry, EntryId, VersionRow
 from simulation.knobs import Knobs
 
 
+class Trim(NamedTuple):
+    """The log window moved to `compact`, when the durable revision was this."""
+
+    revision: int
+    compact: int
+
+
 class Moment(NamedTuple):
     """When something happened in the daemon; `order` sorts what happened at the same time."""
 
@@ -24,8 +31,8 @@ class Moment(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """One call of a client. `floor`: the highest revision anybody had been shown when it was sent; `ceiling` and
-    `compact`: the durable revision and the lower end of the window when its answer came.
+    """One call of a client. `floor` and `opened`: the highest revision anybody had been shown when it was sent, and the
+    lower end of the window then; `ceiling` and `compact`: the durable revision and that end when its answer came.
 
     `first` is the number of the first call with the same request id (its own, when it is none). The daemon has `taken`
     it and `told` its `outcome` at moments of its own, whatever the client heard.
@@ -38,6 +45,7 @@ class Call:
     sent_s: float
     floor: int
     first: int
+    opened: int = 0
     status: Literal["pending", "replied", "failed", "cut"] = "pending"
     reply: Reply | None = None
     error: CosessionError | None = None
@@ -142,6 +150,7 @@ class History:
     by_wire: dict[tuple[int, int], Call] = field(default_factory=dict)
     connections: dict[int, Connection] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
+    trims: list[Trim] = field(default_factory=list)
     watches: list[Watching] = field(default_factory=list)
     lives: list[Life] = field(default_factory=list)
     died_s: dict[tuple[int, int], float | None] = field(default_factory=dict)

@@ -16,6 +16,8 @@ from cosession.messages.store import Get, GetReply, Range, RangeReply
 from cosession.messages.turns import Turn, TurnReply
 from cosession.messages.watches import Watch
 from simulation.history import Call, History
+from simulation.kept import shown as kept_versions
+from simulation.kept import windows
 from simulation.model import Model
 
 
@@ -90,10 +92,9 @@ def _history(call: Call, history: History, model: Model) -> Iterator[str]:
     if unasked:
         yield f"{_name(call)} of {request.key} was shown revisions {unasked} as purged, which nobody asked for"
     shown = [(each.kind, each.value, each.version, each.create_revision, each.mod_revision) for each in reply.versions]
-    for revision in range(call.floor, call.ceiling + 1):
-        kept = [each for each in model.versions.get(id, []) if each.mod_revision <= revision][
-            -history.knobs.window_versions :
-        ]
+    moments = [(at, compact) for compact in windows(call, history) for at in range(call.floor, call.ceiling + 1)]
+    for revision, compact in moments:
+        kept = kept_versions(history, model, id, revision, compact)
         before = request.before_revision
         found = [each for each in reversed(kept) if before <= 0 or each.mod_revision < before]
         wanted = [
@@ -139,9 +140,9 @@ def _is_past(call: Call, asked: int, history: History, model: Model) -> bool:
         gone = model.purges.may(id, revision, call.answered_s)
         return gone and stood is not None and stood.mod_revision == revision
     if isinstance(request, Revert) and request.key:
-        versions = model.versions.get((request.space, request.project, request.key), [])
-        newer = [each for each in versions if asked < each.mod_revision <= call.ceiling]
-        return 0 < asked < call.compact and len(newer) >= history.knobs.window_versions
+        id = (request.space, request.project, request.key)
+        kept = [kept_versions(history, model, id, call.ceiling, compact) for compact in windows(call, history)]
+        return 0 < asked < call.compact and any(not each or each[0].mod_revision > asked for each in kept)
     return 0 < asked < call.compact
 
 

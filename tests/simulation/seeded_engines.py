@@ -164,6 +164,26 @@ class Greedy(Around):
         return found
 
 
+class Keeping(Around):
+    """Keeps what is left of a key that was deleted below the window."""
+
+    def __init__(self, engine: Any) -> None:
+        super().__init__(engine)
+        engine._drop_ended = lambda: None
+
+
+class Ending(Around):
+    """Drops what is below a deletion that left the window, also of a key that was put again in time."""
+
+    def trim(self, rows_max: int) -> int:
+        done: int = self._inside.trim(rows_max)
+        for versions in self._inside._versions.values():
+            begin = self._inside.position().compact_revision
+            below = [at for at, v in enumerate(versions) if v.change.kind != "put" and v.batch.revision < begin]
+            del versions[: below[-1] + 1 if below else 0]
+        return done
+
+
 def around(kind: Callable[[Any], Any]) -> Wrap:
     def wrap(engine: Engine) -> Engine:
         wrapped: Engine = kind(engine)

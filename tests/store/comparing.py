@@ -49,9 +49,22 @@ def differences(
     found += unequal("after trimming", after, answers(oracle, ids))
     lasting = {question: before.get(question) for question in after if not question.startswith("below:")}
     lasting["position"] = after["position"]
+    lasting |= {question: [] for id in ids if has_ended(oracle, before, id) for question in of_history(after, id)}
     found += unequal("trimming changed", {question: after[question] for question in lasting}, lasting)
     found += apply_both(engine, oracle, [each for each in batches if each.origin.request_id], groups=groups)
     return found + unequal("after repeats", answers(engine, ids), answers(oracle, ids))
+
+
+def has_ended(oracle: Engine, before: Answers, id: EntryId) -> bool:
+    """Whether the window has passed the deletion of an entry that was absent `before` that."""
+    rows = before[f"history of {id}, 99 before 0"]
+    newest = rows[0] if isinstance(rows, list) and rows else None
+    return newest is not None and newest.kind != "put" and newest.mod_revision < oracle.position().compact_revision
+
+
+def of_history(answers: Answers, id: EntryId) -> list[str]:
+    """The questions about the history of one entry."""
+    return [question for question in answers if question.startswith(f"history of {id},")]
 
 
 def apply_both(engine: Engine, oracle: Engine, batches: Sequence[Batch], *, groups: Sequence[int]) -> list[str]:

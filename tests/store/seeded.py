@@ -122,6 +122,43 @@ class TrimsOneVersionTooMany(MemoryEngine):
         return dropped
 
 
+class KeepsWhatEnded(MemoryEngine):
+    """The versions of a key that was deleted stay for ever."""
+
+    def _drop_ended(self) -> None:
+        pass
+
+
+class EndsTooEarly(MemoryEngine):
+    """Drops a key whose deletion is the oldest batch of the window and not below it."""
+
+    def _drop_ended(self) -> None:
+        self._compact_revision += 1
+        super()._drop_ended()
+        self._compact_revision -= 1
+
+
+class EndsWhatWasPutAgain(MemoryEngine):
+    """Drops what is below a deletion that left the window, whatever came after it."""
+
+    def _drop_ended(self) -> None:
+        super()._drop_ended()
+        for versions in self._versions.values():
+            ends = [at for at, each in enumerate(versions) if each.change.kind != "put"]
+            below = [at for at in ends if versions[at].batch.revision < self._compact_revision]
+            del versions[: below[-1] + 1 if below else 0]
+
+
+class KeepsOwnVersions(MemoryEngine):
+    """Keeps and shows as many versions in a space of ours as in the users' own."""
+
+    def history(self, id: EntryId, limit: int, before: int) -> list[VersionRow]:
+        """The history, as if the space were another."""
+        other = MemoryEngine("", self._window)
+        other._versions = {("context", *id[1:]): self._versions.get(id, [])}
+        return other.history(("context", *id[1:]), limit, before)
+
+
 class HistoryOffByOne(MemoryEngine):
     """Takes `before` for the newest revision to show."""
 
@@ -172,6 +209,10 @@ FAULTS: dict[str, type[MemoryEngine]] = {
         ForgottenRequest,
         TrimsOneBatchTooMany,
         TrimsOneVersionTooMany,
+        KeepsWhatEnded,
+        EndsTooEarly,
+        EndsWhatWasPutAgain,
+        KeepsOwnVersions,
         HistoryOffByOne,
         HistoryTooLong,
         ChainSkip,

@@ -127,10 +127,25 @@ def test_trimming_goes_on_over_what_was_purged(place: Place) -> None:
     window = Window(log_revisions=3, versions=2)
     engine = place.open(window)
     written(engine)
-    purge_all(engine, "a")
+    purge_all(engine, "a", before=4)
+    commit(engine, put("a", "again"))
     for number in range(4):
         commit(engine, put("b", number))
     trim_all(engine)
-    assert engine.position().compact_revision == 7
+    assert engine.position().compact_revision == 8
+    assert [row.mod_revision for row in engine.history(A, 9, 0)] == [6, 5], "of two, which are no traces"
+    assert purge_all(engine, "a") == 0
+    assert place.reopen().position().revision == 10
+
+
+def test_what_was_purged_whole_goes_with_its_deletion(place: Place) -> None:
+    engine = place.open(Window(log_revisions=3, versions=2))
+    written(engine)
+    purge_all(engine, "a")
+    commit(engine, put("b"), put("c"))
+    commit(engine, put("b"))
+    trim_all(engine)
     assert [hash.is_trace(row.value) for row in engine.history(A, 9, 0)] == [False, True]
-    assert place.reopen().position().revision == 9
+    commit(engine, put("b"))
+    trim_all(engine)
+    assert engine.history(A, 9, 0) == []

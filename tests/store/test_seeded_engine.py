@@ -8,10 +8,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, Phase, find, settings
 
-from cosessiond.store.engine import Batch
+from cosessiond.store.engine import Batch, Put
 from cosessiond.store.memory import MemoryEngine
 from store.comparing import differences
-from store.engines import EPOCH, add, append, batch, delete, expect, merge, nothing_newer, put
+from store.engines import EPOCH, add, append, batch, delete, expect, id_of, merge, nothing_newer, put, raw
 from store.generated import SMALL_WINDOW, sequences
 from store.seeded import FAULTS, with_fault
 
@@ -27,9 +27,13 @@ def work() -> list[Batch]:
         batch(merge("plan", {"done": True}), request="r3"),
         batch(merge("plan", {"done": None, "next": 2})),
         batch(delete("lock", "expire"), put("waiting", 2)),
+        batch(delete("waiting")),
+        batch(put("waiting", 3), put("brief")),
         batch(add("count", 2), append("list", 1)),
         batch(add("count", 3), append("list", 2, [3])),
         batch(put("plan", {"step": 1}), session="s1", request="r1"),
+        *[batch(Put(id_of("claim", "$claims"), raw(number))) for number in range(2)],
+        batch(delete("brief")),  # the oldest of the window in the end
         *[batch(put("plan", number), put("other", number)) for number in range(5)],
     ]
 
@@ -43,7 +47,11 @@ def test_without_a_fault_nothing_is_seen() -> None:
     assert differences(MemoryEngine(EPOCH, SMALL_WINDOW), MemoryEngine(EPOCH, SMALL_WINDOW), work()) == []
 
 
-@pytest.mark.parametrize("name", FAULTS)
+#: A key has to be written, deleted, left alone and written again: `test_ended_only` finds these by chance.
+RARE = {"KeepsWhatEnded", "EndsTooEarly", "EndsWhatWasPutAgain"}
+
+
+@pytest.mark.parametrize("name", sorted(set(FAULTS) - RARE))
 def test_generated_batches_find_a_seeded_fault(name: str) -> None:
     """Raises hypothesis.errors.NoSuchExample when they do not."""
 

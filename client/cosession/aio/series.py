@@ -65,7 +65,7 @@ class Series(Past):
         timeout_s: float | None = None,
     ) -> list[Version]:
         """The kept versions of an entry, newest first, at most `limit` (50 are kept); only those below
-        `before_revision` if given. Empty for an entry that never was.
+        `before_revision` if given. Empty for an entry that never was, or was deleted below the log window.
         """
         found: list[Version] = []
         deadline = self._deadline(timeout_s)

@@ -23,7 +23,7 @@ VERSIONS_KEPT = 50
 
 
 def run(given: Given) -> int:
-    """Print the versions; exit 1 when the entry never was."""
+    """Print the versions; exit 1 when there are none."""
     key, project = given.words[0], project_of_command(given)
     limit = given.integer("--limit", VERSIONS_KEPT, low=1, high=VERSIONS_KEPT)
     before = given.integer("--before", 0)
@@ -86,7 +86,7 @@ HISTORY = Verb(
     "history",
     "KEY",
     run,
-    summary="Print the versions of an entry, newest first; the last 50 are always kept.",
+    summary="Print the versions of an entry, newest first; the last 50 are kept while it is there.",
     options=(
         Option("--limit", "N", "the newest N versions, at most 50 (default 50)"),
         Option("--before", "REV", "only those below this revision"),

@@ -41,8 +41,8 @@ class CompactReply(Reply, frozen=True, kw_only=True):
 class Compact(Request[CompactReply], frozen=True, kw_only=True):
     """Drop the batches of the log below `revision`, at most the present one; answered when they are gone.
 
-    The newest 50 versions of each entry stay, for `history`. Watches that have not come so far end with `compacted`.
-    What is below the log window already is nothing to do. Errors: future_revision.
+    The newest 50 versions of each entry stay, for `history`, but of one that was deleted below. Watches that have not
+    come so far end with `compacted`. What is below the log window already is nothing to do. Errors: future_revision.
     """
 
     method: ClassVar[str] = "compact"

@@ -168,7 +168,7 @@ class Worker:
     def load(self) -> Load:
         """How far upkeep is behind."""
         engine = self._engine
-        batches, size, asked = engine.surplus
+        batches, size, asked, ended = engine.surplus
         rows, unmoved = engine.unsettled_rows, engine.unmoved_bytes
         was = self._spared
         spared = self._spared = Load(
@@ -182,7 +182,7 @@ class Worker:
             unmoved - spared.unmoved_bytes,
             batches - spared.surplus_batches,
             size - spared.surplus_bytes,
-            is_asked=not self._hopeless and any((asked, spared.surplus_batches, spared.surplus_bytes)),
+            is_asked=not self._hopeless and any((asked, ended, spared.surplus_batches, spared.surplus_bytes)),
             is_unfinished=self._trimming and any(engine.surplus),
         )
 
@@ -286,8 +286,8 @@ class Worker:
             self._trimming = engine.trim(pacing.SLICE_ROWS) > 0
             self._hopeless = not self._trimming and any(engine.surplus)
             if self._hopeless:
-                batches, size, _ = engine.surplus
-                self._spared = self._spared._replace(surplus_batches=batches, surplus_bytes=size)
+                left = engine.surplus
+                self._spared = self._spared._replace(surplus_batches=left.batches, surplus_bytes=left.bytes)
         self._deliver(self._subscriber.tended, engine.position(), engine.surplus, engine.stored_bytes)
 
 

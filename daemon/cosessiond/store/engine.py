@@ -25,6 +25,10 @@ BATCH_FORMAT: Final = 1
 PAST_KEYS: Final = 1_024
 PAST_BYTES: Final = 256 * 1024
 
+#: What the name of a space of ours begins with, and how many versions its entries keep.
+OWN_SPACE: Final = "$"
+OWN_VERSIONS: Final = 1
+
 #: Operations of many writes, whose answer shows no value: a repeat of one looks none up, so that it stays cheap.
 WIDE_OPERATIONS: Final = frozenset({"txn", "revert"})
 
@@ -235,18 +239,26 @@ class Page(Struct, frozen=True, gc=False):
 
 
 class Surplus(NamedTuple):
-    """What of the log `Engine.trim` is to drop: batches beyond the window, bytes beyond it, batches asked to go."""
+    """What `Engine.trim` is to drop. Of the log: batches beyond the window, bytes beyond it, batches asked to go; and
+    about how many keys are over in history and not in the store, see `Engine.trim`.
+    """
 
-    batches: int
-    bytes: int
-    asked: int
+    batches: int = 0
+    bytes: int = 0
+    asked: int = 0
+    ended: int = 0
+
+    @property
+    def of_the_log(self) -> bool:
+        """Whether there is a batch to drop."""
+        return bool(self.batches or self.bytes or self.asked)
 
 
 class Window(Struct, frozen=True, gc=False):
     """How much an engine keeps: batches in the log window, versions per entry, request ids, audit records.
 
     The newest `request_ids_min` ids and `audit_min` records are kept whatever their age: one step of the wall clock
-    must not forget them.
+    must not forget them. `versions` are those in the space of users; in one of ours it is the newest alone.
     """
 
     log_revisions: int = 100_000
@@ -258,6 +270,10 @@ class Window(Struct, frozen=True, gc=False):
     audit_bytes: int = 256 * 1024 * 1024
     audit_ms: int = 30 * 24 * 3600 * 1000
     audit_min: int = 0
+
+    def versions_in(self, space: str) -> int:
+        """How many versions an entry of `space` keeps."""
+        return OWN_VERSIONS if space.startswith(OWN_SPACE) else self.versions
 
 
 class BelowWindow(Exception):
@@ -376,14 +392,15 @@ class Engine(Protocol):
     def history(self, id: EntryId, limit: int, before: int) -> list[VersionRow]:
         """Versions of `id` newest first, with mod_revision < `before` when that is above 0, at most `limit`.
 
-        Only the newest `Window.versions` versions of an entry are ever shown, whatever else is still kept. Fewer than
+        Only the newest `Window.versions_in` versions of an entry are ever shown, whatever else is still kept, and
+        nothing of one that has ended, see `trim`. Fewer than
         `limit` once they have about PAST_BYTES, but none only when there are none: go on with the last as `before`.
         """
         ...
 
     @property
     def surplus(self) -> Surplus:
-        """What of the log is beyond `Window` or was asked to go; cheap. The newest batch never is."""
+        """What is beyond `Window` or was asked to go; cheap. The newest batch never is."""
         ...
 
     def compact(self, revision: int) -> None:
@@ -412,7 +429,9 @@ class Engine(Protocol):
         (0: nothing to do, or no room on the disk to do it).
 
         The oldest batches go first and `compact_revision` rises to the oldest one kept. A version is dropped when it
-        is neither among the newest `Window.versions` of its entry nor needed to read at `compact_revision` or above.
+        is neither among the newest `Window.versions_in` of its entry nor needed to read at `compact_revision` or above.
+        A key whose newest version is a deletion has ended when `compact_revision` rises above that: from then on all
+        versions that it had are over, also when it is put again, and they are dropped in their time.
         """
         ...
 

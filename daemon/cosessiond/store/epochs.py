@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from cosession.messages.limits import BATCH_WRITES_MAX
-from cosessiond.store import behind, reads
+from cosessiond.store import behind, ended, reads
 from cosessiond.store.apply import Evaluated, evaluate
 from cosessiond.store.engine import BATCH_FORMAT, Batch, Committed, Delete, Entry, EntryId, Origin
 from cosessiond.store.hash import chain_hash
@@ -63,6 +63,7 @@ def begin(
     db.execute("DELETE FROM log")
     group.write(db)
     behind.write(db, group.steps)
+    ended.begin_sweep(db)  # the log window has passed every deletion
     db.execute("COMMIT")
     return group
 

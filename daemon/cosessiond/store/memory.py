@@ -160,7 +160,7 @@ class MemoryEngine:
         gone = {(id, version.batch.revision) for id, version in self._surplus_versions()}  # dropped already or soon
         changes = []
         for change in kept.changes:
-            there = any(each.batch.revision == kept.revision for each in self._versions[change.id])
+            there = any(each.batch.revision == kept.revision for each in self._versions.get(change.id, []))
             shown = there and (change.id, kept.revision) not in gone and not hash.is_trace(change.value)
             shown = shown and kept.origin.operation not in WIDE_OPERATIONS
             changes.append(change if shown else replace(change, value=b""))
@@ -274,10 +274,10 @@ class MemoryEngine:
             raise BelowWindow(self._compact_revision)
 
     def history(self, id: EntryId, limit: int, before: int) -> list[VersionRow]:
-        """See `Engine.history`. The bound `Window.versions` counts deletions, and counts before `before` does. What is
+        """See `Engine.history`. How many are shown counts deletions, and counts before `before` does. What is
         shown is bounded by `limit` alone.
         """
-        shown = list(reversed(self._versions.get(id, [])))[: self._window.versions]
+        shown = list(reversed(self._versions.get(id, [])))[: self._window.versions_in(id[0])]
         rows = [_version_row(each) for each in shown if before <= 0 or each.batch.revision < before]
         return rows[:limit]
 
@@ -291,7 +291,7 @@ class MemoryEngine:
         asked = sum(batch.revision < self._floor for batch in self._log[:-1])
         beyond = len(self._log) - self._window.log_revisions
         size = sum(_batch_bytes(batch) for batch in self._log)
-        return Surplus(max(0, beyond), max(0, size - self._window.log_bytes), asked)
+        return Surplus(max(0, beyond), max(0, size - self._window.log_bytes), asked)  # what has ended is gone at once
 
     def compact(self, revision: int) -> None:
         """See `Engine.compact`."""
@@ -332,15 +332,24 @@ class MemoryEngine:
         return True
 
     def trim(self, rows_max: int) -> int:
-        """See `Engine.trim`. What counts as a row: a batch of the log, a version. The newest batch always stays."""
+        """See `Engine.trim`. What counts as a row: a batch of the log, a version beyond those that are kept. The newest
+        batch always stays.
+        """
         surplus = self._surplus_batches()[:rows_max]
         if surplus:
             del self._log[: len(surplus)]
             self._compact_revision = self._log[0].revision
+            self._drop_ended()
         versions = self._surplus_versions()[: rows_max - len(surplus)]
         for id, version in versions:
             self._versions[id].remove(version)
         return len(surplus) + len(versions)
+
+    def _drop_ended(self) -> None:
+        """All of each entry that is absent and whose deletion is below the window now."""
+        for id, versions in list(self._versions.items()):
+            if versions[-1].change.kind != "put" and versions[-1].batch.revision < self._compact_revision:
+                del self._versions[id]
 
     def _surplus_batches(self) -> list[Committed]:
         """The oldest batches beyond `Window.log_revisions`, or that make the log larger than `Window.log_bytes`, or
@@ -361,7 +370,7 @@ class MemoryEngine:
         for id, versions in self._versions.items():
             # To read at compact_revision: the last version up to it, also when that is a deletion.
             needed = max((v.batch.revision for v in versions if v.batch.revision <= self._compact_revision), default=0)
-            old = versions[: max(0, len(versions) - self._window.versions)]
+            old = versions[: max(0, len(versions) - self._window.versions_in(id[0]))]
             found += [(id, each) for each in old if each.batch.revision < needed]
         return sorted(found, key=lambda each: (each[1].batch.revision, each[0]))
 

@@ -54,11 +54,11 @@ def range_at(
 
 
 def history(
-    db: sqlite3.Connection, behind: Behind, id: EntryId, *, limit: int, before: int, shown: int
+    db: sqlite3.Connection, behind: Behind, id: EntryId, *, limit: int, before: int, shown: int, ended: int
 ) -> list[VersionRow]:
-    """See `Engine.history`; `shown`: the newest versions that are ever shown."""
+    """See `Engine.history`; `shown`: the newest versions that are ever shown; `ended`: none below this revision."""
     rows = behind.history(id)[:shown]
     found = [row for row in rows if before <= 0 or row.mod_revision < before]
     if len(rows) < shown:
-        found += reads.history(db, id, limit, before, shown - len(rows))
+        found += reads.history(db, id, limit=limit, before=before, versions_max=shown - len(rows), ended=ended)
     return found[:limit]

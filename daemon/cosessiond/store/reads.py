@@ -289,10 +289,12 @@ def range_at(
     return Page(tuple(found), more, reached if more else "")
 
 
-def history(db: sqlite3.Connection, id: EntryId, limit: int, before: int, versions_max: int) -> list[VersionRow]:
-    """See `Engine.history`."""
+def history(
+    db: sqlite3.Connection, id: EntryId, *, limit: int, before: int, versions_max: int, ended: int
+) -> list[VersionRow]:
+    """See `Engine.history`; `ended`: nothing below this revision is shown."""
     oldest = db.execute(_NTH_NEWEST, (*id, versions_max - 1)).fetchone()
-    bounds = (oldest[0] if oldest else 0, before if before > 0 else _REVISION_END, limit)
+    bounds = (max(ended, oldest[0] if oldest else 0), before if before > 0 else _REVISION_END, limit)
     found: list[VersionRow] = []
     size = 0
     for row in db.execute(_VERSIONS_BETWEEN, (*id, *bounds)):
@@ -304,14 +306,22 @@ def history(db: sqlite3.Connection, id: EntryId, limit: int, before: int, versio
 
 
 def with_value(
-    db: sqlite3.Connection, change: Applied, revision: int, *, versions: int, unwritten: int, compact_revision: int
+    db: sqlite3.Connection,
+    change: Applied,
+    revision: int,
+    *,
+    versions: int,
+    ended: int,
+    unwritten: int,
+    compact_revision: int,
 ) -> Applied:
     """A change of a kept request with its value again, where that version can still be asked for: it is among the
-    newest `versions`, of which `unwritten` are not in the table yet, or stands at `compact_revision` or above.
+    newest `versions`, of which `unwritten` are not in the table yet, or stands at `compact_revision` or above; and its
+    key had not `ended` by that revision.
 
     Rows that trimming has not come to yet do not show: the answer depends on the batches alone.
     """
-    if change.kind != "put":
+    if change.kind != "put" or revision < ended:
         return change
     newer = db.execute(_NEWER_THAN, (*change.id, revision, versions)).fetchall()
     if newer and len(newer) + unwritten >= versions and newer[0][0] <= compact_revision:

@@ -5,9 +5,9 @@ position are derived from it and written behind, in slices (`store.behind`); a s
 entries are also held in memory, as the engine is the only one that ever has the file open: compares never wait for a
 read.
 
-Rule: this module and its neighbours `schema`, `reads`, `writes`, `behind`, `trimming`, `auditing`, `epochs` alone
-speak SQL, and every SQLite error leaves them as StoreBroken, or as Refused(disk_full) when it is certain that nothing
-was written.
+Rule: this module and its neighbours `schema`, `reads`, `writes`, `behind`, `trimming`, `ended`, `auditing`,
+`epochs` alone speak SQL, and every SQLite error leaves them as StoreBroken, or as Refused(disk_full) when it is certain
+that nothing was written.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class SqliteEngine:
         self._meta = reads.read_meta(db)
         self._settled = self._meta  # as the tables have it
         self._requests = RequestIds(db, window)
-        self._trimming = Trimming(db, window)
+        self._trimming = Trimming(db, window, self._behind)
         self._audit = AuditTable(db, window)
 
     @classmethod
@@ -263,7 +263,8 @@ class SqliteEngine:
                 self._db,
                 change,
                 revision,
-                versions=self._window.versions,
+                versions=self._window.versions_in(change.id[0]),
+                ended=self._trimming.ended.before(change.id),
                 unwritten=group.versions_of(change.id) + self._behind.versions_of(change.id),
                 compact_revision=self._meta.compact_revision,
             )
@@ -314,7 +315,8 @@ class SqliteEngine:
 
     def history(self, id: EntryId, limit: int, before: int) -> list[VersionRow]:
         """See `Engine`."""
-        return self._guard(past.history, self._behind, id, limit=limit, before=before, shown=self._window.versions)
+        shown, ended = self._window.versions_in(id[0]), self._trimming.ended.before(id)
+        return self._guard(past.history, self._behind, id, limit=limit, before=before, shown=shown, ended=ended)
 
     def _check_window(self, revision: int) -> None:
         if revision < self._meta.compact_revision:
@@ -408,7 +410,7 @@ class SqliteEngine:
         """See `Engine`. What follows from a batch is written before its log row goes."""
         if not any(self.surplus):
             return 0
-        if self._meta.compact_revision >= self._settled.revision:
+        if self.surplus.of_the_log and self._meta.compact_revision >= self._settled.revision:
             rows = self._behind.rows
             return rows - self._behind.rows if self.settle(rows_max) else 0
         meta, settled = self._meta.copy(), self._settled.copy()
@@ -481,7 +483,7 @@ class SqliteEngine:
         self._live.adopt(group.entries)
         self._meta = self._settled = group.steps[-1].meta
         self._requests = RequestIds(self._db, self._window)
-        self._trimming = Trimming(self._db, self._window)
+        self._trimming = Trimming(self._db, self._window, self._behind)
         return self.position()
 
     def copy_to(self, path: Path, descriptor: int) -> Copying | None:

@@ -53,7 +53,7 @@ LOOK_ROWS: Final = 64
 
 
 class _NotKept(Struct, frozen=True):
-    """What stood then cannot be told any more; `oldest` is the oldest version that is kept."""
+    """What stood then cannot be told any more; `oldest` is the oldest version that is kept, 0: none."""
 
     oldest: int
 
@@ -138,11 +138,15 @@ class _Revert:
         if isinstance(stood, CosessionError):
             self._fail(stood)
         elif isinstance(stood, _NotKept):
-            why = f"cannot tell what {self._request.key!r} was at revision {self._request.to_revision}: of its versions"
+            why = f"cannot tell what {self._request.key!r} was at revision {self._request.to_revision}: "
+            why += (
+                f"the oldest version that is kept is of revision {stood.oldest}; revert to one of those, see `history`"
+                if stood.oldest
+                else "no version of it is kept; put what it shall be"
+            )
             self._fail(
                 Compacted(
-                    f"{why} the last {VERSIONS_KEPT} are kept, the oldest is of revision {stood.oldest}; "
-                    "revert to one of those, see `history`",
+                    why,
                     data={"compact_revision": self._core.store.compact_revision, "oldest_revision": stood.oldest},
                 )
             )
@@ -265,19 +269,17 @@ def _stood(engine: Engine, id: EntryId, revision: int) -> bytes | _NotKept | Non
     """The value of one entry at a revision, None when it was absent; below the log window from its kept versions.
 
     Those are its newest ones without a gap: the newest at or below the revision is the one that stood. Where all are
-    newer, fewer than are kept prove that none was dropped, so that the entry was not there yet.
+    newer nothing is proved: older ones were dropped, or there was an earlier life that ended and went whole.
     """
     try:
         entry = engine.entry_at(id, revision)
     except BelowWindow:
         stood = engine.history(id, 1, revision + 1)
         if not stood:
-            kept, oldest = 0, 0
-            while page := engine.history(id, VERSIONS_KEPT - kept, oldest):
-                kept, oldest = kept + len(page), page[-1].mod_revision
-                if kept == VERSIONS_KEPT:
-                    return _NotKept(oldest)
-            return None
+            oldest = 0
+            while page := engine.history(id, VERSIONS_KEPT, oldest):
+                oldest = page[-1].mod_revision
+            return _NotKept(oldest)
         if is_trace(stood[0].value):
             raise ValuePurged(id, stood[0].mod_revision) from None
         return stood[0].value if stood[0].kind == "put" else None

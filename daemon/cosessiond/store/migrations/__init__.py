@@ -9,7 +9,11 @@ import sqlite3
 from collections.abc import Callable
 from typing import Final
 
-from cosessiond.store.migrations import m001, m002
+from cosessiond.store.migrations import m001, m002, m003
 
-MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (m001.migrate, m002.migrate)
+MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (
+    m001.migrate,
+    m002.migrate,
+    m003.migrate,
+)
 SCHEMA: Final = len(MIGRATIONS)
