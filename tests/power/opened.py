@@ -19,10 +19,14 @@ from typing import Any, Final, NamedTuple
 import structlog
 from msgspec import msgpack
 
+from cosession.config import Config
 from cosession.errors import CosessionError
-from cosession.messages.limits import VERSIONS_KEPT, Limits
-from cosessiond.app import _make_ready, _open_engine
+from cosession.messages.limits import VERSIONS_KEPT
+from cosessiond.app import _make_ready
+from cosessiond.maintenance.task import Task
+from cosessiond.opening import opened
 from cosessiond.store.engine import Committed, EntryId, StoreBroken
+from cosessiond.store.marks import Marker
 from cosessiond.store.sqlite import SqliteEngine
 from durability.link import open_when_ready
 from durability.loop import listed
@@ -30,8 +34,8 @@ from harness import Daemon
 from power.recording import Truth
 
 HISTORIES: Final = 3
-NEW_EPOCH: Final = "begun-anew"
 _SILENT: Final = structlog.wrap_logger(structlog.ReturnLogger(), processors=[])
+_CONFIG: Final = Config()
 _decode = msgpack.Decoder().decode
 
 
@@ -65,8 +69,9 @@ class Opening:
         try:
             with contextlib.closing(_Descriptor(directory)) as held:
                 _make_ready(directory, held.number, _SILENT)
-            with _open_engine(directory, Limits(), lambda: NEW_EPOCH) as engine:
-                return list(self._wrong(engine, known, random))
+                task = Task(directory, held.number, words=[], options={})
+                with opened(task, Marker(held.number), config=_CONFIG, log=_SILENT) as (engine, wrong, _):
+                    return [*wrong, *self._wrong(engine, known, random)]
         except (StoreBroken, CosessionError) as error:
             return [f"refused: {error}"]
 

@@ -12,9 +12,10 @@ from typing import Final
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from durability.traced import STRACE
 from harness import private_home
 from power.explorer import Explorer
-from power.recording import STRACE, Plan, record
+from power.recording import Plan, record
 from proof.tally import counting, parser
 
 #: Of one recording.

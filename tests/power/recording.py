@@ -10,15 +10,12 @@ an error of its own; nothing is explored of it.
 from __future__ import annotations
 
 import contextlib
-import shutil
-import signal
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple
 
-import psutil
 from msgspec import msgpack
 
 from cosession.errors import CosessionError
@@ -27,9 +24,10 @@ from cosession.messages.watches import WatchEvent
 from cosession.model import Change
 from durability import journal
 from durability.link import LinkLost, open_when_ready
-from durability.loop import ScriptedDaemon, listed
+from durability.loop import listed
 from durability.model import Model
 from durability.oracle import Found, Judge
+from durability.traced import TracedDaemon
 from durability.watchers import Watcher
 from durability.writer import Workload, Writer
 from harness import Daemon
@@ -37,7 +35,10 @@ from power.disk import Disk
 from power.trace import CALLS, STRING_BYTES, Event, Unreadable, events
 
 HERE: Final = Path(__file__).resolve().parent
-STRACE: Final = shutil.which("strace")
+FLAGS: Final = (
+    *("--seccomp-bpf", "-y", "-xx", "-s", str(STRING_BYTES), "-e", "signal=none"),
+    *("-e", "trace=" + ",".join(f"?{name}" for name in CALLS)),
+)
 FINISH_S: Final = 120.0
 #: Files whose content nobody reads: what a power cut leaves of them is all the same.
 MEANINGLESS: Final = ("reserve", "room")
@@ -61,54 +62,6 @@ class Recording(NamedTuple):
     truth: Truth
 
 
-class TracedDaemon(ScriptedDaemon):
-    """A daemon under strace. What signals it gets, it gets itself, and not its tracer."""
-
-    def __init__(self, home: Path, command: list[str], traces: Path, options: tuple[str, ...] = ()) -> None:
-        super().__init__(home)
-        self._traced = command
-        self._options = options
-        self._traces = traces
-        self.runs = 0
-
-    @property
-    def trace(self) -> Path:
-        """The file of the newest run."""
-        return self._traces / f"trace.{self.runs}"
-
-    def start(self, *, wait: bool = True) -> Self:
-        """Each time with a trace of its own."""
-        assert STRACE is not None, "strace is not installed"
-        self.runs += 1
-        self.command = (
-            *(STRACE, "-f", "--seccomp-bpf", "-qq", "-y", "-xx", "-s", str(STRING_BYTES), "-o", str(self.trace)),
-            *("-e", "trace=" + ",".join(f"?{name}" for name in CALLS), "-e", "signal=none", *self._options),
-            *self._traced,
-        )
-        return super().start(wait=wait)
-
-    @property
-    def pid(self) -> int:
-        """That of the daemon."""
-        children = psutil.Process(self._running().pid).children()
-        return children[0].pid if children else self._running().pid
-
-    def signal(self, number: signal.Signals) -> None:
-        """To the daemon."""
-        with contextlib.suppress(psutil.NoSuchProcess):
-            psutil.Process(self.pid).send_signal(number)
-
-    def kill(self) -> None:
-        """SIGKILL to the daemon; strace sees it end, and ends."""
-        self.signal(signal.SIGKILL)
-        self.wait(FINISH_S)
-
-    def stop(self) -> int:
-        """SIGTERM to the daemon."""
-        self.signal(signal.SIGTERM)
-        return self.wait(FINISH_S)
-
-
 class Plan(NamedTuple):
     """What to record: so many revisions between two kills, in so many runs of the daemon."""
 
@@ -125,7 +78,7 @@ def record(plan: Plan, home: Path) -> Recording:
     traces = home / "traces"
     traces.mkdir()
     command = [sys.executable, "-P", str(HERE / "serving.py"), plan.bug]
-    daemon = TracedDaemon(home, command, traces)
+    daemon = TracedDaemon(home, command, traces, FLAGS)
     state = home / "state"
     disk, found = Disk(), Found()
     happened: list[Event] = []
@@ -144,7 +97,7 @@ def record(plan: Plan, home: Path) -> Recording:
         daemon.trace.unlink()
 
     with contextlib.ExitStack() as stack:
-        stack.callback(_sweep, daemon)
+        stack.callback(daemon.sweep)
         _, hello = daemon.start_timed()
         watcher = Watcher(daemon.socket, start=1, epoch=hello.epoch, found=found, seed=plan.seed)
         stack.callback(watcher.stop)
@@ -230,12 +183,6 @@ def _configure(home: Path) -> None:
     (home / "config").mkdir()
     (home / "config" / "config.toml").write_text("[limits]\nlog_window_revisions = 100\n", encoding="utf-8")
     (home / "config" / "config.toml").chmod(0o600)
-
-
-def _sweep(daemon: TracedDaemon) -> None:
-    for process in daemon.processes():
-        with contextlib.suppress(psutil.Error):
-            process.kill()
 
 
 class _Writing:

@@ -1,17 +1,19 @@
-"""The daemon of a recording: `python serving.py BUG`; BUG is "none" or a seeded bug that only a power cut shows.
+"""The daemon of a recording and of a fault sweep: `python serving.py BUG`; BUG is "none" or a seeded bug.
 
-Its log is laid out and moved in smaller pieces than the product's, so that a short recording has many rounds of it;
-all else is the daemon as it is.
+Its log is laid out and moved in smaller pieces than the product's, so that a short run has many rounds of it; all else
+is the daemon as it is.
 
-Rule: a bug breaks exactly one promise, and a kill does not show it.
+Rule: a bug breaks exactly one promise.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from sqlite3 import OperationalError
 from typing import Final
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -48,10 +50,27 @@ def directories_unsynced() -> None:
     durable.sync_directory = lambda _: None  # type: ignore[assignment]
 
 
+def failed_commits_ignored() -> None:
+    """P13: an I/O error in a commit is taken for none."""
+
+    @contextlib.contextmanager
+    def transaction(self: sqlite.SqliteEngine) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except OperationalError:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+
+    sqlite.SqliteEngine._transaction = transaction  # type: ignore[method-assign]
+
+
 BUGS: Final[dict[str, Callable[[], None]]] = {
     "none": none,
     "synchronous_normal": synchronous_normal,
     "directories_unsynced": directories_unsynced,
+    "failed_commits_ignored": failed_commits_ignored,
     "acknowledge_before_commit": sabotage.acknowledge_before_commit,
 }
 

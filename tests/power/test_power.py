@@ -6,8 +6,9 @@ import itertools
 
 import pytest
 
+from durability.traced import STRACE
 from power.explorer import Explorer
-from power.recording import STRACE, Plan, record
+from power.recording import Plan, record
 
 pytestmark = pytest.mark.skipif(STRACE is None, reason="strace is not installed: no power cut was explored")
 

@@ -90,4 +90,14 @@ PROOFS: Final[tuple[Proof, ...]] = (
         seeded=("fuzz/test_fuzz.py", "-k", "decoder_fuzz_catches or guidance"),
         share=1.5,
     ),
+    Proof(
+        name="faults",
+        promises="P1 P2 P4 P12 P13",
+        what="SIGKILL, EIO and ENOSPC at each call by which the daemon touches its home",
+        command=("faults/prove_faults.py",),
+        goal=600,
+        unit="fault points",
+        seeded=("faults/test_faults.py", "-k", "caught"),
+        share=3.0,
+    ),
 )
