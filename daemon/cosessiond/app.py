@@ -101,9 +101,7 @@ async def serve(configuration: Configuration, log: Any, ready: Callable[[], None
         room = _watch_room(stack, core, state, state_fd, log)
         _begin_commits(stack, core, CommitThread(engine, core.store, loop.call_soon_threadsafe, room))
         core.start()
-        for what in wrong:
-            core.damage.met("start", what)
-        core.damage.knew(known)
+        _look_for_damage(core, wrong, known)
         _collect_rarely()
 
         _handle_signals(loop, stopping, configuration)  # before anyone can know that there is someone to signal
@@ -123,6 +121,14 @@ async def serve(configuration: Configuration, log: Any, ready: Callable[[], None
         listener.close()
         await _drain(core)
     log.info("stopped", revision=core.store.revision)
+
+
+def _look_for_damage(core: Core, wrong: list[str], known: list[str]) -> None:
+    """Tell of what was found, and look for more now and then."""
+    for what in wrong:
+        core.damage.met("start", what)
+    core.damage.knew(known)
+    core.scrubs.begin()
 
 
 def _consequences(stopping: asyncio.Event, marker: Marker, log: Any) -> Consequences:

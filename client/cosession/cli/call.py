@@ -36,7 +36,7 @@ CALL = Verb(
     text="JSON is the object of parameters, `-` reads it from standard input. Nothing is added: no project, no\n"
     "request id, and no daemon is started. A parameter that does not exist is answered with those that do.\n\n"
     "methods:\n"
-    "  hello ping status admin.reload admin.stop\n"
+    "  hello ping status admin.reload admin.scrub admin.stop\n"
     "  get range put delete merge add append txn history compact revision_at revert purge turn audit watch unwatch\n"
     "  session.register session.heartbeat session.close session.list session.explain",
     examples=(

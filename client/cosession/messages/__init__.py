@@ -18,6 +18,7 @@ REQUESTS: Final[dict[str, type[Request[Any]]]] = {
         admin.Ping,
         admin.Status,
         admin.Reload,
+        admin.Scrub,
         admin.Stop,
         store.Get,
         store.Range,

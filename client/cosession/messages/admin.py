@@ -79,6 +79,7 @@ class StatusReply(Reply, frozen=True, kw_only=True):
     conflicts answered since the start.
 
     What was wrong: `damage` that this daemon has met or was told of, in words; what is damaged is not served.
+    `scrub_time`: when the whole store was last looked through (0: not since the start), `scrub_rows` how much it was.
 
     The configuration: `config_file`, `config_error` (why it cannot be used now), `config` in force by TABLE.NAME, and
     keys that are `restart_needed` for. `counters` is a flat map of name to number since the start.
@@ -113,6 +114,8 @@ class StatusReply(Reply, frozen=True, kw_only=True):
     reserve_bytes: int = 0
     reserve_bytes_max: int = 0
     damage: list[str] = []
+    scrub_time: float = 0
+    scrub_rows: int = 0
     config_file: str = ""
     config_error: str = ""
     config: dict[str, Any] = {}
@@ -150,6 +153,23 @@ class Reload(Request[ReloadReply], frozen=True, kw_only=True):
     """
 
     method: ClassVar[str] = "admin.reload"
+
+
+class ScrubReply(Reply, frozen=True, kw_only=True):
+    """`rows` were looked at, `damaged` of them do not match what was committed; `damage` as in `status`."""
+
+    rows: int
+    damaged: int
+    damage: list[str]
+
+
+class Scrub(Request[ScrubReply], frozen=True, kw_only=True):
+    """Look through the whole store for damage, as the daemon does by itself once a day; answered when it is done.
+
+    A slice at a time, so that nobody waits for it. Changes nothing.
+    """
+
+    method: ClassVar[str] = "admin.scrub"
 
 
 class StopReply(Reply, frozen=True, kw_only=True):

@@ -17,6 +17,7 @@ from cosessiond.process.configuration import Configuration
 from cosessiond.server.core import Core, Identity
 from cosessiond.server.damage import Damage
 from cosessiond.server.handlers import admin, audit, purge, reads, retention, revert, sessions, turns, watch, writes
+from cosessiond.server.scrubs import Scrubs
 from cosessiond.server.table import Operation, table_of
 from cosessiond.sessions.ports import Processes
 from cosessiond.sessions.registry import Registry
@@ -126,6 +127,7 @@ def assemble(
         metrics=metrics,
         damage=damage,
         marking=marking,
+        scrubs=Scrubs(store, damage, deadlines, world.clock),
         stop=consequences.stop,
         on_bug=consequences.on_bug,
     )

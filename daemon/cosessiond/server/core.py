@@ -20,6 +20,7 @@ from cosessiond.process.configuration import Configuration
 from cosessiond.server.conflicts import Conflicts
 from cosessiond.server.damage import Damage
 from cosessiond.server.runqueue import RunQueue
+from cosessiond.server.scrubs import Scrubs
 from cosessiond.server.turns import Turns
 from cosessiond.server.waiting import Waiting
 from cosessiond.sessions.registry import Registry
@@ -85,6 +86,7 @@ class Core:
         metrics: Metrics,
         damage: Damage,
         marking: Marking | None,
+        scrubs: Scrubs,
         stop: Callable[[], None],
         on_bug: Callable[[Exception], None],
     ) -> None:
@@ -106,6 +108,7 @@ class Core:
         self.metrics = metrics
         self.damage = damage
         self.marking = marking
+        self.scrubs = scrubs
         self.stop = stop
         self.on_bug = on_bug
         self.read_only = ""

@@ -261,7 +261,7 @@ class Worker:
         except StoreDamaged as error:
             if error.while_writing:
                 raise
-            result = error
+            result = error.with_traceback(None)  # its frames would keep a statement open, and the database locked
         except StoreBroken:
             raise
         except Exception as error:  # noqa: BLE001  # a bug in one slice is its asker's error, nothing is in doubt

@@ -340,6 +340,18 @@ class CopyFailed(Exception):
         self.is_full = is_full
 
 
+class Scrubbed(Struct, frozen=True, gc=False):
+    """How far a scrub is: the next slice goes on in `table` ("": it is done) behind `number` or `id`. `rows` were
+    looked at in this slice, and `wrong` is what did not match, in words.
+    """
+
+    table: str
+    number: int
+    id: EntryId
+    rows: int
+    wrong: tuple[str, ...]
+
+
 class Engine(Protocol):
     """Whatever keeps the store. Not thread-safe: one thread owns it. Revisions below 1 do not exist."""
 
@@ -432,6 +444,12 @@ class Engine(Protocol):
         is neither among the newest `Window.versions_in` of its entry nor needed to read at `compact_revision` or above.
         A key whose newest version is a deletion has ended when `compact_revision` rises above that: from then on all
         versions that it had are over, also when it is put again, and they are dropped in their time.
+        """
+        ...
+
+    def scrub(self, at: Scrubbed, rows_max: int) -> Scrubbed:
+        """Hold about `rows_max` rows of what is kept against their hashes, whatever table they are in, and change
+        nothing. Begin with the table "log" behind nothing.
         """
         ...
 

@@ -44,6 +44,17 @@ class Live:
             for key in keys:
                 yield self._entries[(space, project, key)]
 
+    def behind(self, id: EntryId, limit: int) -> list[Entry]:
+        """At most `limit` entries behind `id`, in the order of their ids."""
+        found: list[Entry] = []
+        for place in sorted(place for place in self._keys if place >= id[:2]):
+            keys = self._keys[place]
+            first = keys.bisect_right(id[2]) if place == id[:2] else 0
+            found += [self._entries[(*place, key)] for key in keys.islice(first, first + limit - len(found))]
+            if len(found) >= limit:
+                break
+        return found
+
     def adopt(self, written: Mapping[EntryId, Entry | None]) -> None:
         """A group is durable. `written` is in the order of mod_revision; None: the entry is gone."""
         for id, entry in written.items():

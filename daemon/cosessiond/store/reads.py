@@ -73,6 +73,14 @@ _VERSION_OF: Final = _VERSIONS_OF + " AND mod_revision = ?"
 _NEWEST_BATCHES: Final = "SELECT revision, length(body) FROM log WHERE revision <= ? ORDER BY revision DESC LIMIT ?"
 _REQUEST: Final = "SELECT revision, request_id, request_hash, time_ms, body, hash FROM requests WHERE request_id = ?"
 _ALL_REQUESTS: Final = _REQUEST.partition(" WHERE")[0]
+_VERSIONS_BEHIND: Final = (
+    _ALL_VERSIONS.replace("SELECT ", "SELECT rowid, ", 1) + " WHERE rowid > ? ORDER BY rowid LIMIT ?"
+)
+_REQUESTS_BEHIND: Final = _ALL_REQUESTS + " WHERE revision > ? ORDER BY revision LIMIT ?"
+_ENTRY_OF: Final = (
+    "SELECT version, create_revision, mod_revision, time_ms, session, ttl_ms, owner, hash, value FROM entries"
+    " WHERE space = ? AND project = ? AND key = ?"
+)
 _REQUESTS_AFTER: Final = "SELECT revision, time_ms FROM requests WHERE revision > ? ORDER BY revision LIMIT ?"
 _NEWER_THAN: Final = (
     "SELECT mod_revision FROM versions WHERE space = ? AND project = ? AND key = ? AND mod_revision > ?"
@@ -163,11 +171,12 @@ def request(db: sqlite3.Connection, request_id: str) -> Committed | None:
     row = db.execute(_REQUEST, (request_id,)).fetchone()
     if row is None:
         return None
-    revision, _, _, _, body = _checked_request(row)
+    revision, _, _, _, body = checked_request(row)
     return decode_body(revision, body)
 
 
-def _checked_request(row: tuple[Any, ...]) -> list[Any]:
+def checked_request(row: tuple[Any, ...]) -> list[Any]:
+    """The fields of a row of `requests` that matches its hash; else raises StoreDamaged."""
     *fields, digest = row
     if record_hash(*fields) != digest:
         raise StoreDamaged(f"cannot trust the store: the outcome of request {fields[1]!r} does not match its hash")
@@ -367,13 +376,41 @@ def all_versions(db: sqlite3.Connection) -> Iterator[tuple[Any, ...]]:
 def request_sizes(db: sqlite3.Connection) -> Iterator[int]:
     """The bytes of each kept request, each checked."""
     for row in db.execute(_ALL_REQUESTS):
-        yield len(_checked_request(row)[4])
+        yield len(checked_request(row)[4])
 
 
 def versions_in_order(db: sqlite3.Connection) -> Iterator[VersionRow]:
     """Every kept version by entry, oldest first, each checked."""
     for row in db.execute(_VERSIONS_IN_ORDER):
         yield _version(row)
+
+
+def versions_behind(db: sqlite3.Connection, rowid: int, rows_max: int) -> Iterator[tuple[int, tuple[Any, ...]]]:
+    """The rows of versions behind a rowid, each with its own, unchecked."""
+    for number, *row in db.execute(_VERSIONS_BEHIND, (rowid, rows_max)):
+        yield number, tuple(row)
+
+
+def requests_behind(db: sqlite3.Connection, revision: int, rows_max: int) -> Iterator[tuple[int, tuple[Any, ...]]]:
+    """The rows of kept requests behind a revision, each with its own, unchecked."""
+    for row in db.execute(_REQUESTS_BEHIND, (revision, rows_max)):
+        yield row[0], row
+
+
+def is_kept(db: sqlite3.Connection, entry: Entry) -> bool:
+    """Whether the table has a live entry as it is in memory."""
+    row: tuple[Any, ...] | None = db.execute(_ENTRY_OF, entry.id).fetchone()
+    return row == (
+        entry.version,
+        entry.create_revision,
+        entry.mod_revision,
+        entry.time_ms,
+        entry.session,
+        entry.ttl_ms,
+        entry.owner,
+        entry.hash,
+        entry.value,
+    )
 
 
 def checked(row: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -22,7 +22,7 @@ from typing import Any, Final, TypeVar
 from msgspec import DecodeError
 
 from cosession.errors import ConfigError
-from cosessiond.store import behind, epochs, marks, past, purging, reads, schema, wal, walcheck
+from cosessiond.store import behind, epochs, marks, past, purging, reads, schema, scrubbing, wal, walcheck
 from cosessiond.store.apply import Evaluated, evaluate
 from cosessiond.store.auditing import AuditTable, due
 from cosessiond.store.copying import Copying
@@ -38,6 +38,7 @@ from cosessiond.store.engine import (
     Position,
     Purged,
     Refused,
+    Scrubbed,
     StoreBroken,
     StoreDamaged,
     Surplus,
@@ -425,6 +426,10 @@ class SqliteEngine:
         self._behind.trimmed(meta, self._meta.log_bytes - meta.log_bytes)
         self._meta, self._settled = meta, settled
         return done
+
+    def scrub(self, at: Scrubbed, rows_max: int) -> Scrubbed:
+        """See `Engine`. What is behind is not looked at: it is not there yet."""
+        return scrubbing.scrub(self._db, self._settled, at, rows_max, live=self._live, audit=self._audit)
 
     def cut(self, rows_max: int) -> int:
         """See `Engine`."""

@@ -104,6 +104,8 @@ def status(core: Core, _call: Call, _request: admin.Status) -> admin.StatusReply
         config=values(configuration.in_force),
         restart_needed=[each.key for each in configuration.restart_needed],
         damage=core.damage.found,
+        scrub_time=core.scrubs.time_s,
+        scrub_rows=core.scrubs.rows,
         counters=core.metrics.snapshot(),
     )
 
@@ -128,6 +130,16 @@ def reload(core: Core, call: Call, _request: admin.Reload) -> admin.ReloadReply:
     )
 
 
+def scrub(core: Core, call: Call, _request: admin.Scrub) -> None:
+    """Answered when the whole store was looked at."""
+
+    def done(rows: int, damaged: int) -> None:
+        call.reply(admin.ScrubReply(revision=core.store.revision, rows=rows, damaged=damaged, damage=core.damage.found))
+        core.flush()
+
+    core.scrubs.ask(done)
+
+
 def stop(core: Core, call: Call, _request: admin.Stop) -> None:
     """Answer first, then drain: the answer belongs to what is in flight."""
     core.journal.acted("admin.stop", caller=call.conversation.caller())
@@ -141,5 +153,6 @@ ROWS: Final = (
     Row(admin.Ping, Access.ADMIN, ping),
     Row(admin.Status, Access.ADMIN, status),
     Row(admin.Reload, Access.ADMIN, reload),
+    Row(admin.Scrub, Access.ADMIN, scrub),
     Row(admin.Stop, Access.ADMIN, stop),
 )
