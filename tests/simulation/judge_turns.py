@@ -61,6 +61,8 @@ def _passed_on(history: History, key: _Key, end: End, following: Call | None, un
     if following is not None and _told(following) < end.first:
         yield f"call {following.number} of {following.client} got it {end.first.s - _told(following).s:.3f} s too early"
         return
+    if following is not None:  # by then it had ended
+        end = end._replace(last=min(end.last, _told(following)))
     waiting = [call for call in key.asked if _waits(history, call, end)]
     if not waiting:
         return
