@@ -64,6 +64,11 @@ class ServerConnection:
         return bool(self._in)
 
     @property
+    def unread_bytes(self) -> int:
+        """What has come and is in no call yet."""
+        return len(self._in)
+
+    @property
     def page_bytes_max(self) -> int:
         """The MessagePack that a page may hold, so that its frame stays inside what the peer takes."""
         return RANGE_BYTES_JSON_MAX if self.codec is not None and self.codec.name == "json" else RANGE_BYTES_MAX

@@ -64,6 +64,20 @@ def test_floods_are_run_one_after_another(inside):
     assert runs == [(line.conversation, 3) for line in lines] * 2
 
 
+def test_floods_of_the_same_tick_wait_for_the_next_once_they_have_spent_it(inside):
+    """Nobody knows of a connection that it is costly before it was served once."""
+    bystander = inside.connect()
+    lines = [inside.connect() for _ in range(20)]
+    flood = pings(3 + runqueue.TRIFLE_BYTES // len(pings(1)))
+    for line in lines:
+        line.conversation.received(flood)
+    assert len(set(inside.order)) == runqueue.TICK_S // runqueue.TIME_SLICE_S
+    bystander.conversation.received(pings(1))
+    assert answers(bystander) == [1], "who sends little waits for nobody"
+    inside.world.advance(60)
+    assert all(len(answers(line)) == flood.count(b"ping") for line in lines)
+
+
 def test_a_single_costly_call_waits_before_the_next_is_read(inside):
     """Also when nothing else has come yet: the next one may be on its way."""
     line = inside.connect()

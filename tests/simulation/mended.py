@@ -31,6 +31,17 @@ MENDED: Final[tuple[Mended, ...]] = (
         "a revert with a request id let the writes behind it go ahead while it was asked whether it is a repeat",
         seeds=(14,),
     ),
+    Mended(
+        "turns",
+        "a transaction that names a key in both branches ended the turn of its connection and the next one as well",
+        seeds=(510,),
+    ),
+    Mended(
+        "refused",
+        "the repeat of a revert was refused for what the daemon found, when the first attempt had been committed "
+        "since it was asked for",
+        seeds=(664,),
+    ),
     Mended("acknowledged", "a revert that was tried out did not look at its expect_revision", seeds=(33,)),
     Mended(
         "refused",

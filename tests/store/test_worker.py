@@ -56,6 +56,10 @@ class Rig:
 
         self.worker.take(Slice(lambda engine: engine.position(), count))
 
+    def ask(self) -> None:
+        """As after a refusal, whether the request was committed before."""
+        self.worker.take(Ticket(batch(), lambda _: None, 0, asks=True))
+
     def rest(self) -> int:
         """Steps until there is nothing to do, at most 1,000."""
         for steps in range(1_000):
@@ -210,3 +214,26 @@ def test_a_group_is_bounded_by_bytes_and_by_count(rig: Rig) -> None:
     assert sum(sizes) == 650
     assert sizes[0] == commit.COMMIT_GROUP_BYTES_MAX // (len(VALUE) + 5)
     assert max(sizes) == commit.COMMIT_GROUP_MAX
+
+
+def test_who_writes_waits_for_none_of_those_who_ask_what_became_of_a_request(rig: Rig) -> None:
+    for _ in range(480):
+        rig.ask()
+    rig.write("k", 1)
+    rig.worker.step()
+    assert rig.groups == [1, commit.ASKED_SLICE]
+    rig.rest()
+    assert sum(rig.groups) == 481
+    assert max(rig.groups) <= commit.ASKED_SLICE
+
+
+def test_who_asks_is_answered_when_all_that_was_there_before_is_committed(rig: Rig) -> None:
+    writes = commit.COMMIT_GROUP_MAX + 1  # two groups
+    for number in range(writes):
+        rig.write(f"k{number}", 1)
+    rig.ask()
+    rig.write("after", 1)
+    rig.worker.step()
+    assert rig.groups == [commit.COMMIT_GROUP_MAX], "the second group may hold what it asks about"
+    rig.worker.step()
+    assert rig.groups[1:] == [2, 1]

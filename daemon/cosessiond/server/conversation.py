@@ -21,7 +21,7 @@ from cosessiond.audit.journal import DENIALS
 from cosessiond.audit.pace import Pace
 from cosessiond.audit.records import Caller
 from cosessiond.server.core import Core
-from cosessiond.server.runqueue import COSTLY_S, TIME_SLICE_S
+from cosessiond.server.runqueue import COSTLY_S, TIME_SLICE_S, TRIFLE_BYTES
 from cosessiond.server.table import Access, Operation
 from cosessiond.sessions.authority import SESSION_TOKEN_CHARS
 from cosessiond.sessions.identity import Peer, ProcessRef, ancestry_of
@@ -208,14 +208,22 @@ class Conversation:
         """Take the calls that have come, as many as this connection may have now."""
         if self._waiting or self.leaving:
             return
-        if self._is_costly:  # cheap callers are served at once, however many costly ones there are
-            self._is_costly = False
+        runqueue = self._core.runqueue
+        if self._is_costly or (runqueue.is_spent and self._protocol.unread_bytes > TRIFLE_BYTES):
+            self._is_costly = False  # cheap callers are served at once, however many costly ones there are
             self._wait()
             return
+        self._run()
+
+    def _run(self) -> None:
+        """One time slice."""
         monotonic = self._core.clock.monotonic
         began_s = monotonic()
         self._take_calls(monotonic, began_s + TIME_SLICE_S)
-        self._is_costly = monotonic() - began_s >= COSTLY_S
+        took_s = monotonic() - began_s
+        self._is_costly = took_s >= COSTLY_S
+        if self._is_costly:
+            self._core.runqueue.spend(took_s)
 
     def _take_calls(self, monotonic: Callable[[], float], enough_s: float) -> None:
         core = self._core
@@ -260,8 +268,8 @@ class Conversation:
 
     def _go_on(self) -> None:
         self._waiting = False
-        self._is_costly = False
-        self._process()
+        if not self.leaving:
+            self._run()
         self._core.flush()
         self._close_when_done()
 

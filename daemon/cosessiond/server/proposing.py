@@ -163,7 +163,7 @@ def ask_for_repeat(core: Core, request: admission.WriteRequest, done: Callable[[
     Only the engine knows the request ids: it is asked with a batch whose compare cannot hold. Raises CosessionError.
     """
     never = EntryCompare((request.space, request.project, ""), "version", -1)
-    core.store.submit(core.store.batch(admission.anonymous_origin(core, request), [never], []), done)
+    core.store.submit(core.store.batch(admission.anonymous_origin(core, request), [never], []), done, asks=True)
 
 
 def _conflict(outcome: Conflicted, guards: int) -> CosessionError:

@@ -1,10 +1,12 @@
 """The run queue: a connection whose calls took long waits in it, and one of those that wait is run per tick.
 
 Everybody else is served at once, as the loop finds them readable, so that costly calls, of one sender or of hundreds,
-delay each other and nobody else. Under a virtual clock no time passes within a tick, and nobody ever waits.
+delay each other and nobody else. Nobody is known to be costly at first: when those who turn out to be have spent the
+time of a tick, whoever sends much waits as well. Under a virtual clock no time passes within a tick, and nobody ever
+waits.
 
-Rule: one time slice per tick of the loop; who waits is not read, so that the queue holds no more than what had come
-already.
+Rule: one time slice per tick of the loop, and not many more of those who were not known; who waits is not read, so that
+the queue holds no more than what had come already.
 """
 
 from __future__ import annotations
@@ -18,6 +20,10 @@ from cosessiond.store.leases import Deadlines
 TIME_SLICE_S: Final = 0.005
 #: Whose last calls took this long waits before the next ones; everybody else is served at once.
 COSTLY_S: Final = 0.002
+#: What costly calls of connections that did not wait may take of one tick, until the others wait that send much.
+TICK_S: Final = 0.010
+#: Who has sent no more than this waits for nobody: it is decoded in less than a time slice.
+TRIFLE_BYTES: Final = 8 * 1024
 
 
 class RunQueue:
@@ -26,6 +32,21 @@ class RunQueue:
     def __init__(self, deadlines: Deadlines) -> None:
         self._deadlines = deadlines
         self._waiting: dict[object, Callable[[], None]] = {}
+        self._spent_s = 0.0
+
+    def spend(self, seconds: float) -> None:
+        """A costly connection was served in this tick."""
+        self._spent_s += seconds
+        if self.is_spent:
+            self._deadlines.after(("tick", self), 0.0, self._begin)
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether those who send much wait until the next tick."""
+        return self._spent_s >= TICK_S
+
+    def _begin(self) -> None:
+        self._spent_s = 0.0
 
     def wait(self, name: object, action: Callable[[], None]) -> None:
         """Call `action` in a later tick, after those that wait already."""

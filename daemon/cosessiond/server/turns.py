@@ -62,7 +62,7 @@ class Turns:
 
     def wrote(self, by: Hashable, keys: Iterable[Hashable]) -> None:
         """A write of `by` to these keys has its outcome: a turn it has for one of them is over."""
-        for key in keys:
+        for key in dict.fromkeys(keys):  # each once: the next turn may be of the same connection
             turn = self._queue.holder(key)
             if turn is not None and turn.by == by:
                 self._end(turn)

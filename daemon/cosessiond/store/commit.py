@@ -1,8 +1,8 @@
 """Group commit: the one thread that owns the engine, and what it alternates between.
 
 One commit group (at most 256 batches, 512 writes or 1 MiB, whatever is queued, no timer; with it at most 256 records of
-the audit that go alone), then slices of other work:
-paged reads and upkeep take turns, so that nothing starves. `store.pacing` says how many slices, what kind of upkeep,
+the audit that go alone), then slices of other work: who asks whether a request was committed is answered, a few at a
+time; paged reads and upkeep take turns, so that nothing starves. `store.pacing` says how many slices, what kind of upkeep,
 and how large the next group may be, so that neither the WAL nor the log nor a wait outgrows its bound. Outcomes leave
 the thread only after the engine's `apply` has returned, which is after its sync.
 
@@ -16,7 +16,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from msgspec import Struct
 
@@ -43,15 +43,21 @@ from cosessiond.store.record import Attached, AuditSpan, Record
 from cosessiond.store.room import Report, Room
 
 Done = Callable[[Outcome], None]
+#: Questions after a request id that one slice answers: each may be about 128 writes, and hundreds may wait.
+ASKED_SLICE: Final = 16
 
 
 class Ticket(Struct, frozen=True, gc=False):
-    """A batch waiting for its outcome, and the audit records that are written with it."""
+    """A batch waiting for its outcome, and the audit records that are written with it.
+
+    `asks`: it writes nothing, and only asks what became of its request id.
+    """
 
     batch: Batch
     done: Done
     size: int  # about what it will leave behind, in bytes
     records: tuple[Record, ...] = ()
+    asks: bool = False
 
     @property
     def writes(self) -> int:
@@ -127,6 +133,8 @@ class Worker:
         self._deliver = deliver
         self._room = room or Room()
         self._tickets: deque[Ticket] = deque()
+        self._taken = self._done = 0  # tickets, of those that write
+        self._asking: deque[tuple[int, Ticket]] = deque()  # with how many had been taken before
         self._notes: deque[Record] = deque()
         self._slices: deque[Slice] = deque()
         self._span = engine.audit_span()
@@ -141,7 +149,10 @@ class Worker:
 
     def take(self, item: Ticket | Record | Slice) -> None:
         """Accept one piece of work."""
-        if isinstance(item, Ticket):
+        if isinstance(item, Ticket) and item.asks:
+            self._asking.append((self._taken, item))
+        elif isinstance(item, Ticket):
+            self._taken += 1
             self._tickets.append(item)
         elif isinstance(item, Record):
             self._notes.append(item)
@@ -163,7 +174,7 @@ class Worker:
     @property
     def has_requests(self) -> bool:
         """Whether somebody waits for an answer; upkeep alone keeps nobody from ending."""
-        return not self.failed and bool(self._tickets or self._notes or self._slices)
+        return not self.failed and bool(self._tickets or self._asking or self._notes or self._slices)
 
     def load(self) -> Load:
         """How far upkeep is behind."""
@@ -195,6 +206,9 @@ class Worker:
             slices = pacing.slices(load)
             if self._cutting:  # beside the turns of the others: neither is put off by the other
                 self._cut()
+                slices = max(1, slices - 1)
+            if self._asking and self._asking[0][0] <= self._done:
+                self._answer()
                 slices = max(1, slices - 1)
             while slices > 0 and (cost := self._slice(load)):
                 slices -= cost
@@ -235,6 +249,7 @@ class Worker:
         outcomes = rationing.apply(self._engine, self._room, [ticket.batch for ticket in group], records)
         self._tell_of_room()  # first, so that whoever is refused finds it said
         if group:
+            self._done += len(group)
             self._hopeless = False  # there may be room again: what is asked to go is tried once more
             self._deliver(self._subscriber.publish, group, outcomes)
         if records or notes:
@@ -244,6 +259,15 @@ class Worker:
     def _tell_of_room(self) -> None:
         if (report := self._room.news()) is not None:
             self._deliver(self._subscriber.roomed, report)
+
+    def _answer(self) -> None:
+        """A slice of those who ask after a request id. What had been taken before they asked is committed, or not, by
+        now; what writes waits for none of them.
+        """
+        group: list[Ticket] = []
+        while self._asking and len(group) < ASKED_SLICE and self._asking[0][0] <= self._done:
+            group.append(self._asking.popleft()[1])
+        self._deliver(self._subscriber.publish, group, self._engine.apply([ticket.batch for ticket in group]))
 
     def _tell_of_audit(self, settled: int) -> None:
         """What goes alone is written with its group or not at all: then nothing has a new id."""

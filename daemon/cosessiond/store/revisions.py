@@ -150,8 +150,8 @@ class Store:
         """A batch of format 1, proposed now."""
         return Batch(BATCH_FORMAT, self._clock.wall_ms(), origin, tuple(compares), tuple(then), tuple(otherwise))
 
-    def submit(self, batch: Batch, done: Callable[[Outcome], None]) -> None:
-        """Queue a batch; `done` gets its outcome on the loop, after the publication of its group.
+    def submit(self, batch: Batch, done: Callable[[Outcome], None], *, asks: bool = False) -> None:
+        """Queue a batch; `done` gets its outcome on the loop, after the publication of its group. See `Ticket.asks`.
 
         Raises Overloaded when the queue is full, CosessionError store_full; see `store.quota`.
         """
@@ -160,7 +160,7 @@ class Store:
         self._quota.admit(batch, size, self.index, self._queued, self.database_bytes)
         self._queued.add(batch, size)
         self._metrics.level("commit_queue", self._queued.batches, COMMIT_QUEUE_MAX)
-        self._commits.submit(Ticket(batch, done, size, self.records_of(batch)))
+        self._commits.submit(Ticket(batch, done, size, () if asks else self.records_of(batch), asks))
 
     def note(self, record: Record) -> None:
         """Queue an audit record that goes alone; dropped, and counted, when too many wait."""

@@ -113,7 +113,7 @@ class _Revert:
         self._forget()
         if self._left < 0:
             self._core.metrics.hit("decide_attempts")
-            self._fail(Overloaded("cannot revert: others kept writing meanwhile; try again in a moment"))
+            self._refuse(Overloaded("cannot revert: others kept writing meanwhile; try again in a moment"))
             return
         self._look("")
 
@@ -132,11 +132,11 @@ class _Revert:
                     self._page,
                 )
         except CosessionError as error:
-            self._fail(error)
+            self._refuse(error)
 
     def _one(self, stood: bytes | _NotKept | CosessionError | None) -> None:
         if isinstance(stood, CosessionError):
-            self._fail(stood)
+            self._refuse(stood)
         elif isinstance(stood, _NotKept):
             why = f"cannot tell what {self._request.key!r} was at revision {self._request.to_revision}: "
             why += (
@@ -144,7 +144,7 @@ class _Revert:
                 if stood.oldest
                 else "no version of it is kept; put what it shall be"
             )
-            self._fail(
+            self._refuse(
                 Compacted(
                     why,
                     data={"compact_revision": self._core.store.compact_revision, "oldest_revision": stood.oldest},
@@ -156,7 +156,7 @@ class _Revert:
 
     def _page(self, page: Page | CosessionError) -> None:
         if isinstance(page, CosessionError):
-            self._fail(page)
+            self._refuse(page)
             return
         for entry in page.entries:
             self._compare(entry.id[2], entry.value)
@@ -169,7 +169,7 @@ class _Revert:
             if now.id[2] not in self._seen:
                 self._compare(now.id[2], None)
         if len(self._seen) > REVERT_ENTRIES_MAX:
-            self._fail(
+            self._refuse(
                 TooLarge(
                     f"cannot revert {self._request.prefix!r}: over {REVERT_ENTRIES_MAX} entries to look at; "
                     "use longer prefixes, one after the other",
@@ -201,7 +201,7 @@ class _Revert:
     def _decide(self) -> None:
         core, request = self._core, self._request
         if len(self._writes) < self._changed:
-            self._fail(
+            self._refuse(
                 TooLarge(
                     f"cannot revert: {self._changed} entries with {self._bytes} bytes would change at once, the limit "
                     f"is {BATCH_WRITES_MAX} with {BATCH_BYTES_MAX}; use longer prefixes, one after the other",
@@ -216,14 +216,14 @@ class _Revert:
             origin = admission.origin(core, self._call, request)
             if request.dry_run and expected and expected[0] != self._guards[0]:
                 entry = core.store.get((*self._place, request.key))
-                self._fail(_conflict(Conflicted(core.store.revision, 0, entry)))
+                self._refuse(_conflict(Conflicted(core.store.revision, 0, entry)))
             elif request.dry_run or not (self._writes or expected):
                 self._reply([_planned(write) for write in self._writes])
             else:
                 batch = core.store.batch(origin, [*expected, *self._guards], self._writes)
                 core.store.submit(batch, self._settle)
         except CosessionError as error:
-            self._fail(error)
+            self._refuse(error)
 
     def _settle(self, outcome: Outcome) -> None:
         if isinstance(outcome, Refused):
@@ -255,6 +255,23 @@ class _Revert:
                 unchanged=len(self._seen) - self._changed,
             )
         )
+
+    def _refuse(self, error: CosessionError) -> None:
+        """For what the daemon found out; meanwhile an earlier attempt of the same request may have been committed."""
+
+        def settle(outcome: Outcome) -> None:
+            if isinstance(outcome, Conflicted):
+                self._fail(error)
+            else:
+                self._settle(outcome)
+
+        if not self._request.request_id or self._request.dry_run:
+            self._fail(error)
+            return
+        try:
+            ask_for_repeat(self._core, self._request, settle)
+        except CosessionError as why:  # the request id is none, or the queue is full
+            self._fail(why)
 
     def _fail(self, error: CosessionError) -> None:
         self._call.conversation.release()
