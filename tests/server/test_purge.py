@@ -58,6 +58,15 @@ def test_with_a_bound_the_newer_entry_stays(asked):
     assert (purged["written"]["kind"], purged["purged"]) == ("delete", 2)
 
 
+def test_while_the_database_is_written_anew_the_status_says_so(asked, monkeypatch):
+    told = []
+    monkeypatch.setattr(MemoryEngine, "erase", lambda _: told.append(asked.line.conversation._core.running) or True)
+    asked.reply("put", key="a", value=1)
+    asked.reply("purge", key="a")
+    assert told == ["purge: the database of 0 MB is written anew; writes wait, reads go on"]
+    assert asked.reply("status")["running"] == ""
+
+
 def test_of_an_absent_entry_the_history_is_purged(asked):
     asked.reply("put", key="a", value=1)
     asked.reply("delete", key="a")

@@ -49,6 +49,8 @@ def run(given: Given) -> int:
         render.line(render.paint("disk full", "yellow") + f" {what}; free space, it goes on by itself")
     if status["read_only"]:
         render.line(render.paint("read-only", "yellow") + f" {render.escape(status['read_only'])}")
+    if status.get("running"):
+        render.line(render.paint("running  ", "yellow") + f" {render.escape(status['running'])}")
     if status.get("config_error"):  # a daemon of an older version does not say
         render.line(
             render.paint("config   ", "yellow") + f" {render.escape(status['config_error'])}; the old one holds"

@@ -63,7 +63,8 @@ class StatusReply(Reply, frozen=True, kw_only=True):
     """The state of the daemon on one page.
 
     Who: `pid`, `version`, `daemon_id` (one run of it), `uptime_s`, the path of its `socket`, its `state_directory`, the
-    `engine` that keeps the store, `read_only` (why writes are refused, "" when they are not).
+    `engine` that keeps the store, `read_only` (why writes are refused, "" when they are not), `running` (what holds up
+    others for longer than a slice, "" when nothing does).
 
     The store: `epoch`, `compact_revision` (the oldest that can be read at or watched from), live `entries` and
     `live_bytes` of their keys and values, `database_bytes` in use with log and history, `surplus_batches` and
@@ -109,6 +110,7 @@ class StatusReply(Reply, frozen=True, kw_only=True):
     audit_records: int = 0
     audit_cut: int = 0
     read_only: str = ""
+    running: str = ""
     disk: Literal["enough", "low", "spent"] = "enough"
     disk_free_bytes: int = 0
     reserve_bytes: int = 0

@@ -115,6 +115,7 @@ class Core:
         self.look_at_room: Callable[[], Report] = Report  # on the disk
         self.draining = False
         self.purges = 0  # under way
+        self.running = ""  # what commits wait for, for longer than a slice; for people
         self.conversations: dict[Connected, None] = {}  # a set whose order is that of arrival
         self._dirty: list[Connected] = []
 

@@ -2,9 +2,9 @@
 
 One commit group (at most 256 batches, 512 writes or 1 MiB, whatever is queued, no timer; with it at most 256 records of
 the audit that go alone), then slices of other work: who asks whether a request was committed is answered, a few at a
-time; paged reads and upkeep take turns, so that nothing starves. `store.pacing` says how many slices, what kind of upkeep,
-and how large the next group may be, so that neither the WAL nor the log nor a wait outgrows its bound. Outcomes leave
-the thread only after the engine's `apply` has returned, which is after its sync.
+time; paged reads and upkeep take turns, so that nothing starves. `store.pacing` says how many slices, what kind of
+upkeep, and how large the next group may be, so that neither the WAL nor the log nor a wait outgrows its bound. Outcomes
+leave the thread only after the engine's `apply` has returned, which is after its sync.
 
 Rule: the thread touches the engine and nothing else; everything else is told through `deliver`, on the loop, in the
 order in which it happened here.

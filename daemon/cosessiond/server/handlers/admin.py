@@ -95,6 +95,7 @@ def status(core: Core, _call: Call, _request: admin.Status) -> admin.StatusReply
         audit_records=store.audit.last - store.audit.first + 1,
         audit_cut=store.audit.first - 1,
         read_only=core.read_only,
+        running=core.running,
         disk=room.level,
         disk_free_bytes=room.free_bytes,
         reserve_bytes=room.reserve_bytes,

@@ -128,9 +128,12 @@ class _Purge:
                 self._erase()
 
     def _erase(self) -> None:
+        size = self._core.store.database_bytes
+        self._core.running = f"purge: the database of {size / 1e6:.0f} MB is written anew; writes wait, reads go on"
         self._core.store.run(lambda engine: engine.erase(), self._erased, has_place=True)
 
     def _erased(self, done: bool | CosessionError) -> None:  # noqa: FBT001  # a result, not an option
+        self._core.running = ""
         if isinstance(done, CosessionError):
             self._fail(done)
         elif not done:
