@@ -115,3 +115,10 @@ def test_each_wrong_vector_is_noticed(node, tmp_path, framing):
     done = run(node, tmp_path / "wrong.json")
     assert done.returncode == 1
     assert done.stdout.count(f"{framing} ") == len(seeded), done.stdout
+
+
+def test_that_client_has_at_most_60_lines() -> None:
+    """Who cannot write one as short would find the protocol too large."""
+    lines = RUNNER.with_name("client.mjs").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 60
+    assert max(map(len, lines)) <= 170

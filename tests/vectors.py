@@ -38,6 +38,9 @@ PLACEHOLDERS: Final = (
         "config_file",
         "config",
         "connections",
+        "disk_free_bytes",
+        "reserve_bytes",
+        "reserve_bytes_max",
     ),
 )
 #: So low that a frame can reach them.
@@ -60,6 +63,7 @@ CALLS: Final[dict[str, list[Call]]] = {
         ("hello", {"client": "vectors", "protocol_min": 1, "protocol_max": 1}),
         ("hello", {"client": "vectors", "protocol_min": 9, "protocol_max": 9}),
         ("ping", {}),
+        ("delete", {"key": "nothing"}),  # behind the first record of the audit, which `status` counts
         ("status", {}),
     ],
     "entries": [
