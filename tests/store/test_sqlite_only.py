@@ -277,6 +277,32 @@ def test_what_an_earlier_round_left_in_a_torn_frame_is_not_taken_for_another_pro
     again.close()
 
 
+def test_two_frames_of_an_earlier_round_under_a_torn_transaction_are_no_damage(tmp_path: Path) -> None:
+    """A power cut may keep the last frame of a transaction that was not synced, and lose those before it."""
+    engine = opened(tmp_path)
+    for number in range(40):  # one frame each, one behind the other
+        commit(engine, put("early", number))
+    engine.settle(512)
+    engine.move()
+    for number in range(5):
+        commit(engine, put("late", number))
+    wal = tmp_path / "store.db-wal"
+    revision, before = engine.position().revision, wal.read_bytes()
+    commit(engine, put("torn", "x" * 20_000))
+    after, frame = bytearray(wal.read_bytes()), 24 + int.from_bytes(before[8:12])
+    changed = [at for at in range(32, len(after) - frame, frame) if before[at : at + frame] != after[at : at + frame]]
+    assert len(changed) > 3
+    after[changed[0] : changed[-1]] = before[changed[0] : changed[-1]]
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    (copy / "store.db").write_bytes((tmp_path / "store.db").read_bytes())
+    (copy / "store.db-wal").write_bytes(after)
+    engine.close()
+    again = opened(copy, was_used=True)
+    assert again.position().revision == revision
+    again.close()
+
+
 @pytest.mark.parametrize("page", [bytes(4_096), bytes(512) + b"x" * 3_584], ids=["only a length", "a part"])
 def test_a_power_cut_in_the_very_first_page_is_a_beginning(tmp_path: Path, page: bytes) -> None:
     """SQLite writes it under a rollback journal, which empties the file again; the file alone is nobody's."""

@@ -4,8 +4,10 @@ SQLite ends a log at the first frame whose checksum fails, and drops what follow
 what a crash left half written. But a transaction is only begun when the one before it was synced. So where a frame
 fails and a later transaction was begun behind its own, it was not a crash: the disk held it whole, and now does not.
 
-Each frame's checksum goes on from that of the frame before it. A transaction counts as begun when its first frame goes
-on from the last of the one before: leftovers of an earlier crash, which may stand there as well, do not.
+Each frame's checksum goes on from that of the frame before it. A transaction counts as begun when its first frame is of
+this round and goes on from the last of the one before: leftovers of an earlier crash, which may stand there as well, do
+not, and what an earlier round left goes on from its own. A power cut may keep the last frame of a transaction and lose
+those before it, where two of the earlier round then stand.
 
 What it cannot know: whether the very last transaction was synced. Rule: reads, and writes nothing.
 """
@@ -49,7 +51,8 @@ def torn(path: Path) -> str:
 def _later(log: _Log, frames: list[_Frame], failed: int) -> str:
     """A transaction that was begun after that of the failed frame, in words."""
     for number in range(failed, len(frames) - 1):
-        if frames[number].ends and log.sums(frames[number + 1], frames[number].sums) == frames[number + 1].sums:
+        frame, after = frames[number], frames[number + 1]
+        if frame.ends and after.is_of_this_round and log.sums(after, frame.sums) == after.sums:
             return (
                 f"frame {failed} of {len(frames)} does not match its checksum, though transactions were written "
                 "behind it"
@@ -63,6 +66,7 @@ class _Frame(NamedTuple):
     head: bytes
     page: bytes
     ends: bool
+    is_of_this_round: bool
     sums: Sums
 
 
@@ -90,8 +94,10 @@ class _Log:
         for at in range(0, len(data) - step + 1, step):
             head = data[at : at + FRAME_BYTES]
             sums = int.from_bytes(head[16:20]), int.from_bytes(head[20:24])
-            found.append(_Frame(head[:8], data[at + FRAME_BYTES : at + step], any(head[4:8]), sums))
-            if head[8:16] == self._salts:
+            is_of_this_round = head[8:16] == self._salts
+            page = data[at + FRAME_BYTES : at + step]
+            found.append(_Frame(head[:8], page, any(head[4:8]), is_of_this_round, sums))
+            if is_of_this_round:
                 last = len(found)
         return found[:last]
 
