@@ -6,8 +6,14 @@ from itertools import count
 
 import pytest
 
-from cosession.messages.limits import AUDIT_DENIALS_MAX, AUDIT_QUEUE_MAX, AUDIT_WAIT_S_MAX, AUDIT_WAITING_MAX
-from cosessiond.audit.journal import DENIAL_EVERY_S
+from cosession.messages.limits import (
+    AUDIT_ACTS_MAX,
+    AUDIT_DENIALS_MAX,
+    AUDIT_QUEUE_MAX,
+    AUDIT_WAIT_S_MAX,
+    AUDIT_WAITING_MAX,
+)
+from cosessiond.audit.journal import ACT_EVERY_S, DENIAL_EVERY_S
 from rawclient import Pack, take_answer
 from server.inprocess import Inside
 
@@ -92,7 +98,7 @@ def test_so_many_may_wait_and_the_next_is_refused_with_a_word(inside, last):
 
 def test_all_that_wait_are_answered_by_one_record(inside, last):
     peers = filled(inside, last)
-    inside.core.journal.acted("compact")
+    inside.core.journal.acted("start")
     inside.world.run_until_idle()
     for peer in peers:
         answers = peer.heard().values()
@@ -104,7 +110,7 @@ def test_a_record_that_does_not_fit_wakes_nobody_for_good(inside, last):
     peer = Peer(inside)
     peer.wait(last, kind="verdict")
     for _ in range(3):
-        inside.core.journal.acted("compact")
+        inside.core.journal.acted("start")
         inside.world.run_until_idle()
     assert peer.heard() == {}
     assert len(inside.core.waiting) == 1
@@ -164,7 +170,7 @@ def test_who_was_woken_in_vain_still_waits_no_longer_than_asked(inside, last):
     peer = Peer(inside)
     id = peer.wait(last, kind="verdict", wait_s=2.0)
     inside.world.advance(1.5)
-    inside.core.journal.acted("compact")
+    inside.core.journal.acted("start")
     inside.world.advance(0.5)
     page = peer.heard()[id].body
     assert (page["records"], page["next"]) == ([], last + 1), "what was looked at is not looked at again"
@@ -182,16 +188,39 @@ def test_records_beyond_the_queue_are_dropped_and_counted(inside, last):
     peer = Peer(inside)
     inside.commits.stall(stalled=True)
     for index in range(AUDIT_QUEUE_MAX + 3):
-        inside.core.journal.acted("compact", subject=str(index))
+        inside.core.journal.acted("start", subject=str(index))
     inside.commits.stall(stalled=False)
     inside.world.run_until_idle()
     assert inside.core.store.audit.last == last + AUDIT_QUEUE_MAX
     assert peer.counters()["limit.audit_queue"] == 3
     assert peer.counters()["near_limit.audit_queue"] == 1
-    inside.core.journal.acted("compact")
+    inside.core.journal.acted("start")
     inside.world.run_until_idle()
     assert inside.core.store.audit.last == last + AUDIT_QUEUE_MAX + 1, "there is room again"
     assert peer.counters()["limit.audit_queue"] == 3
+
+
+def test_a_client_that_repeats_an_act_crowds_out_no_other_record(inside, last):
+    """Each kind has a pace of its own, so that the one is not hidden behind the other."""
+    inside.core.journal.acted("purge", subject="before")
+    for index in range(AUDIT_ACTS_MAX + 500):
+        inside.core.journal.acted("compact", subject=str(index))
+        inside.core.journal.acted("admin.reload")
+    inside.core.journal.acted("purge", subject="after")
+    inside.world.run_until_idle()
+    peer = Peer(inside)
+    records = peer.ask(last, limit=1_000).body["records"]
+    of = [each["operation"] for each in records]
+    assert (of[0], of[-1]) == ("purge", "purge")
+    assert (of.count("compact"), of.count("admin.reload"), len(of)) == (64, 64, 2 * AUDIT_ACTS_MAX + 2)
+    assert peer.counters()["audit.suppressed"] == 1_000
+    inside.world.advance(ACT_EVERY_S)
+    inside.core.journal.acted("compact")
+    inside.core.journal.acted("compact", follows=True)
+    inside.core.journal.acted("compact")
+    inside.world.run_until_idle()
+    facts = [each["facts"] for each in peer.ask(last + len(of)).body["records"]]
+    assert [each.get("suppressed", 0) for each in facts] == [500, 0]
 
 
 def test_another_user_at_the_door_again_and_again_is_counted(inside, last):

@@ -71,9 +71,10 @@ AUDIT_BODY_BYTES_MAX: Final = 4_096
 AUDIT_KEPT_MIN: Final = 1_000  # whatever their age
 AUDIT_QUEUE_MAX: Final = 1_024
 AUDIT_GROUP_MAX: Final = 256
-# Denials are written down at this pace; those beyond are counted in the next record.
+# Denials and acts are written down at this pace; those beyond are counted in the next record.
 AUDIT_DENIALS_MAX: Final = 8  # of one connection at once
 AUDIT_DENIALS_ALL_MAX: Final = 256  # of all connections together
+AUDIT_ACTS_MAX: Final = 64  # of each kind, of all connections together
 
 
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,8 +1,8 @@
 """The journal: where the rest of the daemon says what is to be recorded, and which of it is.
 
 Records of batches travel with them (`records_of`). What has no batch, a denial or an act about the daemon itself, goes
-alone with the next group. A peer can make denials without end, so they have a pace, per connection and over all, and
-those that are not written down are counted in the next that is.
+alone with the next group. A peer can make both without end, so they have a pace, denials per connection and over all,
+acts by what they are; and those that are not written down are counted in the next that is.
 
 Rule: it decides and hands on; it never waits, and nothing fails because of it.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any, Final, Protocol
 
 from cosession.messages import Request
-from cosession.messages.limits import AUDIT_DENIALS_ALL_MAX, AUDIT_DENIALS_MAX
+from cosession.messages.limits import AUDIT_ACTS_MAX, AUDIT_DENIALS_ALL_MAX, AUDIT_DENIALS_MAX
 from cosession.model import GLOBAL
 from cosessiond.audit import batches
 from cosessiond.audit.pace import Pace
@@ -27,6 +27,10 @@ DENIALS: Final = frozenset({"not_allowed", "session_ended"})
 #: Seconds until a connection may have one more denial written down, and until any may.
 DENIAL_EVERY_S: Final = 10.0
 DENIAL_ALL_EVERY_S: Final = 1.0
+#: Seconds until one more act of a kind may be written down.
+ACT_EVERY_S: Final = 60.0
+#: Acts that no peer can repeat: each is one life of the daemon, or what was found in it.
+UNPACED: Final = frozenset({"start", "stop", "admin.stop", "damage"})
 #: The names in a request that a record may repeat: whom it is for, and what about.
 _SESSIONS: Final = ("session", "id")
 _SUBJECTS: Final = ("key", "prefix")
@@ -58,6 +62,7 @@ class Journal:
         self._metrics = metrics
         self._all = Pace(AUDIT_DENIALS_ALL_MAX, DENIAL_ALL_EVERY_S, clock.monotonic())
         self._door = self.pace()
+        self._acts: dict[str, Pace] = {}  # by operation, of which there are as many as the code names
 
     def pace(self) -> Pace:
         """The pace of one connection."""
@@ -102,12 +107,25 @@ class Journal:
         outcome: str = "ok",
         project: str = "",
         subject: str = "",
-    ) -> None:
-        """Something was done about the daemon itself, or to what it keeps beside any batch."""
+        follows: bool = False,
+    ) -> bool:
+        """Something was done about the daemon itself, or to what it keeps beside any batch; whether it is written down.
+
+        `follows`: it tells how something ended whose beginning was, so it is written in any case.
+        """
+        suppressed = 0
+        if operation not in UNPACED and not follows:
+            now_s = self._clock.monotonic()
+            pace = self._acts.setdefault(operation, Pace(AUDIT_ACTS_MAX, ACT_EVERY_S, now_s))
+            if not pace.allows(now_s):
+                pace.held_back += 1
+                self._metrics.count("audit.suppressed")
+                return False
+            suppressed = pace.take()
         self._store.note(
             record(
                 self._clock.wall_ms(),
-                Admin(revision=self._store.revision),
+                Admin(revision=self._store.revision, suppressed=suppressed),
                 operation=operation,
                 outcome=outcome,
                 instance=caller.instance,
@@ -116,6 +134,7 @@ class Journal:
                 subject=subject,
             )
         )
+        return True
 
     def _deny(self, pace: Pace, **what: Any) -> None:
         now_s = self._clock.monotonic()

@@ -58,9 +58,10 @@ class Denial(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Admin(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Of an act about the daemon itself: where the store stood."""
+    """Of an act about the daemon itself: where the store stood. `suppressed` such acts before it were not written."""
 
     revision: int = 0
+    suppressed: int = 0
 
 
 Facts = Verdict | Denial | Admin

@@ -63,6 +63,7 @@ class _Purge:
         self._deletion: Committed | None = None
         self._before = request.before_revision
         self._values = 0
+        self._is_told = False  # the audit has that it began
 
     def begin(self) -> None:
         """Delete the entry where it is not to stay."""
@@ -160,7 +161,9 @@ class _Purge:
 
     def _record(self, outcome: str) -> None:
         _, project, key = self._id
-        self._core.journal.acted("purge", caller=self._caller, outcome=outcome, project=project, subject=key)
+        self._is_told = self._core.journal.acted(
+            "purge", caller=self._caller, outcome=outcome, project=project, subject=key, follows=self._is_told
+        )
 
 
 def backups_that_hold(id: EntryId, before: int) -> list[str]:
