@@ -100,4 +100,15 @@ PROOFS: Final[tuple[Proof, ...]] = (
         seeded=("faults/test_faults.py", "-k", "caught"),
         share=3.0,
     ),
+    Proof(
+        name="floods",
+        promises="P5 P16",
+        what="10,000 half-open connections at once, no descriptors left, watchers that never read",
+        command=("server/prove_floods.py",),
+        goal=50_000,
+        unit="connections",
+        seeded=("server/test_floods.py", "-k", "floods_catch"),
+        share=1.0,
+        alone=True,
+    ),
 )

@@ -19,12 +19,11 @@ import psutil
 import pytest
 
 from cosession.messages.limits import VALUE_NODES_MAX
+from durability.loop import ScriptedDaemon
 from harness import Daemon
-from rawclient import Answer, Ended, Json, Pack, Peer
+from rawclient import Ended, Json, Pack, Peer
+from server import floods, sabotage
 from server.daemons import ANSWERED_S, Watched, configure, drop, eventually, serving
-
-WRITES = 20_000
-PADDING = "x" * 200
 
 
 @contextlib.contextmanager
@@ -166,21 +165,8 @@ def test_conflicts_that_show_a_large_entry_are_no_lever(daemon):
         watched.until(pings=40)
 
 
-def write_many(writer: Peer, count: int) -> None:
-    """Durable writes of 50 keys, pipelined: the value of each is its number, from 0, and some text."""
-    for start in range(0, count, 250):
-        numbers = range(start, start + 250)
-        writer.send(b"".join(Pack.encode(1, "put", {"key": f"w/{n % 50}", "value": [n, PADDING]}) for n in numbers))
-        assert {answer.kind for answer in writer.take(250)} == {"reply"}
-
-
 def test_watches_that_never_read_cost_no_memory_while_twenty_thousand_writes_land(daemon):
-    slow = Pack(daemon.socket)
-    for _ in range(64):
-        slow.reply("watch", prefix="w/", start_revision=1)
-    with Pack(daemon.socket) as writer, Watched(daemon):
-        write_many(writer, WRITES)
-    drop(slow)
+    floods.never_reading(daemon, 1, writes=20_000)
 
 
 @pytest.mark.parametrize("kind", [Json, Pack], ids=lambda each: each.encoding)
@@ -190,13 +176,13 @@ def test_a_watch_that_reads_late_gets_every_revision_once_and_in_order(shared_da
         before = writer.reply("ping")["revision"]
         for _ in range(3):
             slow.reply("watch", prefix="w/", start_revision=before + 1)
-        write_many(writer, 4_000)
+        floods.write_many(writer, 4_000)
         seen = dict.fromkeys((1, 2, 3), 0)
         while min(seen.values()) < 4_000:
             event = slow.next()
             assert (event.kind, event.body["kind"]) == ("event", "changes")
             assert event.body["revision"] == before + seen[event.id] + 1
-            assert event.body["changes"][0]["value"] == [seen[event.id], PADDING]
+            assert event.body["changes"][0]["value"] == [seen[event.id], floods.PADDING]
             seen[event.id] += 1
 
 
@@ -238,21 +224,10 @@ def test_one_connection_too_many_is_told_so_and_one_that_ends_makes_room():
             with pytest.raises(Ended):
                 late.next()
         peers.pop().close()
-        eventually(lambda: spoken_to(daemon), "a place that has become free is given again")
+        eventually(lambda: floods.spoken_to(daemon), "a place that has become free is given again")
         for peer in peers:
             assert peer.reply("ping")
             peer.close()
-
-
-def spoken_to(daemon: Daemon) -> bool:
-    with Pack(daemon.socket) as peer:
-        return next(iter(calling(peer, "ping"))).kind == "reply"
-
-
-def calling(peer: Peer, method: str) -> Iterator[Answer]:
-    with contextlib.suppress(OSError):
-        peer.post(method)
-    return peer.until_ended()
 
 
 def test_connections_that_come_all_at_once_and_fit_are_all_taken(daemon_stopped_in_time):
@@ -286,52 +261,17 @@ def daemon_stopped_in_time():
 
 @pytest.mark.timeout(60)
 def test_two_thousand_connections_with_half_a_frame_leave_the_others_alone(daemon):
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < 4096:
-        pytest.skip(f"this process may open only {hard} descriptors")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 4096), hard))
-    peers: list[Peer] = []
     try:
-        with Watched(daemon) as watched:
-            for number in range(2000):
-                peer = Peer(daemon.socket)
-                peers.append(peer)
-                with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # over the cap: refused already
-                    peer.send(b"\x00\x00\x00" if number % 2 else b'{"jsonrpc":')
-            watched.until(pings=10)
-    finally:
-        for peer in peers:
-            peer.close()
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    eventually(lambda: spoken_to(daemon), "a client is served when they have gone")
-    with Pack(daemon.socket) as observer:
-        eventually(lambda: observer.reply("status")["connections"] == 1, "all of them are gone")
+        floods.half_open(daemon, 2000)
+    except floods.TooFew as few:
+        pytest.skip(str(few))
 
 
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux can lower the limits of another process")
 def test_without_descriptors_the_daemon_rests_and_comes_back(home):
     """EMFILE: accepting pauses without spinning, and goes on when connections have closed."""
-    configure(home)
     with Daemon(home) as daemon:
-        process = psutil.Process(daemon.pid)
-        with Pack(daemon.socket) as bystander:
-            bystander.reply("ping")
-            resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (64, 64))
-            peers = [Peer(daemon.socket) for _ in range(60)]
-            try:
-                eventually(lambda: process.num_fds() >= 60, "the descriptors are used up")
-                before = sum(process.cpu_times()[:2])
-                for _ in range(50):
-                    assert bystander.reply("ping")
-                    threading.Event().wait(0.02)
-                assert sum(process.cpu_times()[:2]) - before < 1.0, "it does not spin"
-                bystander.reply("put", key="still", value="written")
-            finally:
-                for peer in peers:
-                    drop(peer)
-            eventually(lambda: process.num_fds() < 40, "what was closed is released")
-            eventually(lambda: spoken_to(daemon), "new clients are served again")
-            assert bystander.reply("get", key="still")["entry"]["value"] == "written"
+        floods.without_descriptors(daemon, 60)
 
 
 def watches_its_file(pid):
@@ -394,3 +334,24 @@ def test_killed_clients_leave_nothing_behind(daemon):
             client.stdout.close()
         eventually(lambda: observer.reply("status")["watches"] == 0, "watches end with their clients", timeout_s=5)
         assert observer.reply("status")["connections"] == 1
+
+
+# -- seeded bugs -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("bug", "flood", "seen"),
+    [
+        ("hoard", lambda daemon: floods.never_reading(daemon, 1, writes=6_000), "more than before"),
+        ("stall", lambda daemon: floods.half_open(daemon, 200), "after .* pings"),
+    ],
+)
+def test_the_floods_catch_a_daemon_that_would(bug, flood, seen, home, monkeypatch):
+    configure(home, connections_max=100)
+    monkeypatch.setattr("server.daemons.ANSWERED_S", 2.0)
+    daemon = ScriptedDaemon(home, command=[sys.executable, sabotage.__file__, bug]).start()
+    try:
+        with pytest.raises(AssertionError, match=seen):
+            flood(daemon)
+    finally:
+        daemon.kill()
