@@ -11,6 +11,7 @@ from __future__ import annotations
 import socket
 import time
 from collections import deque
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -149,13 +150,17 @@ class Link:
         self.close()
 
 
-def open_when_ready(path: Path, *, within_s: float = 30.0, pause_s: float = 0.01) -> Link:
-    """A link as soon as somebody takes the connection; raises LinkLost when nobody does within `within_s`."""
+def open_when_ready(
+    path: Path, *, within_s: float = 30.0, pause_s: float = 0.01, given_up: Callable[[], bool] = bool
+) -> Link:
+    """A link as soon as somebody takes the connection; raises LinkLost when nobody does within `within_s`, or before
+    the caller has `given_up`.
+    """
     deadline = time.monotonic() + within_s
     while True:
         try:
             return Link.open(path)
         except OSError as error:
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or given_up():
                 raise LinkLost(f"nobody answers within {within_s:g} s: {error}") from None
         time.sleep(pause_s)

@@ -14,8 +14,8 @@ from durability.sabotage import SABOTAGES
 class Caught(NamedTuple):
     """What is reported of a seeded bug: `kind` at least once, `follows` perhaps, and nothing else.
 
-    `kills`: how often the daemon is killed while it works, where the bug shows only then. `refused`: the daemon may have
-    noticed by itself, by its mark, and have refused to start.
+    `kills`: how often the daemon is killed while it works, where the bug shows only then. `refused`: the daemon may
+    have noticed by itself, by its mark, and have refused to start.
     """
 
     kind: str
@@ -67,7 +67,7 @@ def test_the_judge_catches_a_daemon_that(bug):
         found = set(reports[-1].violations)
         if kind in found and found <= {kind} | follows:
             return
-        if refused and found == {"start"} and "damaged" in reports[-1].words[0]:
+        if refused and found == {"start"} and "ended with 78" in reports[-1].words[0]:
             return
     pytest.fail(f"{bug} was not seen as {kind}: {[(report.violations, report.words) for report in reports]}")
 

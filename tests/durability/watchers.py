@@ -47,7 +47,7 @@ class Watcher(threading.Thread):
         """Until `stop`, or until the watch breaks a promise that makes going on pointless."""
         while not self._stopping.is_set():
             try:
-                with open_when_ready(self._socket, within_s=READY_S) as link:
+                with open_when_ready(self._socket, within_s=READY_S, given_up=self._stopping.is_set) as link:
                     # Sometimes late, so that there is something to catch up with.
                     self._stopping.wait(self._random.choice((0.0, 0.0, 0.02, 0.05)))
                     link.call(Watch(start_revision=self._next, epoch=self._epoch))
@@ -115,7 +115,7 @@ class SlowWatcher(threading.Thread):
         """Until `stop`."""
         while not self._stopping.is_set():
             try:
-                with open_when_ready(self._socket, within_s=READY_S) as link:
+                with open_when_ready(self._socket, within_s=READY_S, given_up=self._stopping.is_set) as link:
                     link.call(Watch(start_revision=self._next, epoch=self._epoch))
                     self._follow(link)
             except LinkLost:
