@@ -68,6 +68,8 @@ def test_a_restored_store_is_that_of_the_backup_in_an_epoch_of_its_own(home: Pat
     with Daemon(home) as daemon, Pack(daemon.socket) as peer:
         told = peer.call("hello", epoch=epoch, seen_revision=REVISION_NOW)
         assert told.code == "epoch_changed"
+        acts = [each for each in peer.reply("audit", kind="admin")["records"] if each["operation"] == "restore"]
+        assert [(each["subject"], each["facts"]["revision"]) for each in acts] == [(backup, EPOCH_STEP)]
     assert held(home) == (found["epoch"], THEN, ["before", "then"])
     again = done(home, "restore", found["safety_backup"])
     assert again["revision"] == 2 * EPOCH_STEP, "no revision is given out twice"

@@ -198,7 +198,7 @@ RESCUE = Verb(
     summary="When something is wrong: stop the daemon, get the newest store that is whole into place, start again.",
     text="The store is backed up and read from end to end; when it is not to be trusted, the newest backup that is\n"
     "whole takes its place in a new epoch, and what was there goes to quarantine. A daemon that hangs is asked to\n"
-    "end, then ended. Nothing is removed; what cannot be done is said with what to do.",
+    "end, then ended. Nothing is written over; what cannot be done is said with what to do.",
     options=(asking.YES, asking.DRY_RUN),
     examples=(
         ("cosession rescue --dry-run", "what it would do"),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from cosession.errors import ConfigError, CosessionError
+from cosessiond.audit.records import Admin, record
 from cosessiond.maintenance import keeping, swap
 from cosessiond.maintenance.choosing import Chosen, choose, known_revisions, refuse
 from cosessiond.maintenance.files import copy, demand_room, size_of
@@ -156,7 +157,10 @@ def _prepare(task: Task, chosen: Chosen, then: Facts) -> Facts:
             f"cannot restore {chosen.name or chosen.path}: it was changed while it was read; try again", code="damaged"
         )
     engine = SqliteEngine.open(place, window=Window(), new_epoch=task.new_epoch, was_used=True)
-    engine.begin_epoch(task.new_epoch(), known=known, time_ms=task.clock.wall_ms())
+    here = engine.begin_epoch(task.new_epoch(), known=known, time_ms=task.clock.wall_ms())
+    subject = chosen.name or chosen.path.name
+    facts = Admin(revision=here.revision)
+    engine.apply((), [(None, record(task.clock.wall_ms(), facts, operation="restore", outcome="ok", subject=subject))])
     engine.close()
     return prove(staged, lambda done, total: task.progress("verifying what is restored", done, total))
 
