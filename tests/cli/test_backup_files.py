@@ -83,7 +83,7 @@ def test_what_cannot_be_restored_leaves_the_daemon_alone(spawning, backup, home)
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    assert "there is no other" in spawning.refused(70, "backup", "restore", backup, "--yes").err
+    assert "there is no other" in spawning.refused(78, "backup", "restore", backup, "--yes").err
     assert "see: cosession backup list" in spawning.refused(1, "backup", "restore", "/nowhere.db", "--yes").err
     assert "see: cosession backup list" in spawning.refused(64, "backup", "restore", "notes", "--yes").err
     spawning.refused(64, "backup", "restore", "--yes")
@@ -139,7 +139,7 @@ def test_what_is_under_the_name_of_a_file_is_whole(nowhere, backup, home):
     before = out.read_bytes()
     path = home / "state" / "backups" / f"{backup}.db"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
-    nowhere.refused(70, "backup", "export", backup, "--out", "out.jsonl")
+    nowhere.refused(78, "backup", "export", backup, "--out", "out.jsonl")
     assert out.read_bytes() == before
     assert [each.name for each in Path(nowhere.cwd).iterdir()] == ["out.jsonl"]
     nowhere.refused(70, "backup", "export", "--latest", "--out", "/nowhere/x")

@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 from msgspec import Struct, msgpack
+from msgspec.structs import replace
 
 from cosession.messages.audit import Audit
 from cosession.messages.limits import AUDIT_RECORDS_MAX
@@ -195,6 +196,19 @@ def histories(link: Link, revision: int, log: list[Logged]) -> list[Kept]:
         assert not reply.more, "the store is small"
         found.append(Kept(space=space, project=project, key=key, versions=reply.versions))
     return found
+
+
+def alike(store: Committed, found: list[Kept], expected: list[Kept]) -> tuple[list[Kept], list[Kept]]:
+    """Histories as found and as expected of a store, where they can be compared: what was expected was written down by
+    the version that made it.
+    """
+    if store.schema == 1:  # before versions told who
+        found = [replace(kept, versions=[replace(each, instance="") for each in kept.versions]) for kept in found]
+    if store.schema < 3:  # where entries of ours kept as many versions as others
+        expected = [replace(kept, versions=kept.versions[: 1 if kept.space[0] == "$" else None]) for kept in expected]
+    # What had a version by then and has another since shows that alone; a daemon that starts finds the dead.
+    since = {ORPHAN} if store.variant == "killed" else set()
+    return [kept for kept in found if kept.key not in since], [kept for kept in expected if kept.key not in since]
 
 
 def audited(link: Link) -> list[AuditRecord]:

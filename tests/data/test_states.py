@@ -7,7 +7,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from msgspec.structs import replace
 
 from cosession.errors import CosessionError
 from cosession.messages import REQUESTS
@@ -98,15 +97,10 @@ def test_its_entries_are_what_they_were(opened, expected):
 def test_its_histories_are_what_they_were(opened, expected, store):
     with open_when_ready(opened.socket) as link:
         found = states.histories(link, expected.revision, expected.log)
-    if store.schema == 1:  # what was expected of it was written down before versions told who
+    if store.schema == 1:
         assert any(version.instance for kept in found for version in kept.versions)
-        found = [replace(kept, versions=[replace(each, instance="") for each in kept.versions]) for kept in found]
-    wanted = expected.histories
-    if store.schema < 3:  # where entries of ours kept as many versions as others
-        wanted = [replace(kept, versions=kept.versions[: 1 if kept.space[0] == "$" else None]) for kept in wanted]
-    # What had a version by then and has another since shows that alone; a daemon that starts finds the dead.
-    since = {states.ORPHAN} if store.variant == "killed" else set()
-    assert [kept for kept in found if kept.key not in since] == [kept for kept in wanted if kept.key not in since]
+    shown, wanted = states.alike(store, found, expected.histories)
+    assert shown == wanted
     assert {version.kind for kept in found for version in kept.versions} == {"put", "delete", "expire"}
 
 

@@ -10,8 +10,6 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from msgspec.structs import replace
-
 from cosessiond.maintenance import swap
 from cosessiond.store.backup import BackupDirectory
 from cosessiond.store.migrations import SCHEMA
@@ -29,7 +27,7 @@ COMMAND: Final = (sys.executable, "-m", "cosessiond")
 SERVES: Final = "bind("
 
 
-def content(socket: Path, expected: states.Expected, *, schema: int) -> list[str]:
+def content(socket: Path, expected: states.Expected, store: states.Committed) -> list[str]:
     """What a served store holds that it should not, or has not that it should have."""
     wrong = []
     with open_when_ready(socket) as link:
@@ -40,11 +38,8 @@ def content(socket: Path, expected: states.Expected, *, schema: int) -> list[str
             wrong.append("the entries are others")
         histories = states.histories(link, expected.revision, expected.log)
         audit = states.audited(link)[: len(expected.audit)]
-    if schema == 1:  # what was expected of it was written down before versions told who
-        histories = [
-            replace(kept, versions=[replace(each, instance="") for each in kept.versions]) for kept in histories
-        ]
-    if histories != expected.histories:
+    found, wanted = states.alike(store, histories, expected.histories)
+    if found != wanted:
         wrong.append("the histories are others")
     if audit != expected.audit:
         wrong.append("the audit is another")
@@ -94,7 +89,7 @@ def killed(store: states.Committed, point: killing.Point) -> tuple[bool, list[st
         daemon = Daemon(home)
         try:
             daemon.start()
-            wrong = content(daemon.socket, expected, schema=store.schema)
+            wrong = content(daemon.socket, expected, store)
             wrong += kept(home / "state", expected, store.schema)
         except AssertionError as error:  # it does not start
             wrong = [str(error)]

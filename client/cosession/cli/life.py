@@ -19,7 +19,7 @@ from cosession.cli import holder, render
 from cosession.cli.line import Line
 from cosession.cli.options import Given, Verb, usage_error
 from cosession.cli.progress import Progress
-from cosession.errors import TimedOut, UnknownOutcome, Unreachable
+from cosession.errors import CosessionError, TimedOut, UnknownOutcome, Unreachable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ LEAVING_S = 5.0
 
 def run_start(given: Given) -> int:
     """Start the daemon unless it runs; print its pid and socket."""
-    _refuse_no_spawn(given)
+    refuse_no_spawn(given)
     found = answer(given)
     _report_started(given, found or start(given), already=found is not None)
     return 0
@@ -55,14 +55,15 @@ def run_restart(given: Given) -> int:
     """Stop if it runs, then start; one that could not start again is not stopped."""
     from cosession.configfile import load
 
-    _refuse_no_spawn(given)
+    refuse_no_spawn(given)
     load(Path(paths.config_file()))
     stop(given)
     _report_started(given, start(given), already=False)
     return 0
 
 
-def _refuse_no_spawn(given: Given) -> None:
+def refuse_no_spawn(given: Given) -> None:
+    """For verbs that end with a daemon that runs."""
     if given.flag("--no-spawn"):
         raise usage_error(given.verb, "--no-spawn forbids what it is for")
 
@@ -135,11 +136,15 @@ def stopped(given: Given, *, is_running: bool) -> Iterator[None]:
     if not is_running:
         yield
         return
+    refuse_no_spawn(given)
     stop(given)
     try:
         yield
-    finally:
-        start(given)
+    except BaseException:
+        with contextlib.suppress(CosessionError):  # what went wrong first is what is told
+            start(given)
+        raise
+    start(given)
 
 
 def _await_mute(given: Given, line: Line) -> int:

@@ -40,6 +40,8 @@ class Found:
 def run(given: Given) -> int:
     """Rescue, and print where everything lies."""
     refuse_socket(given)
+    if not given.flag("--dry-run"):
+        life.refuse_no_spawn(given)
     found = _look(given)
     first = ("daemon", _about(found))
     if given.flag("--dry-run"):

@@ -15,6 +15,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+import stat
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -83,9 +84,14 @@ def stage(state: Path) -> Path:
 
 
 def discard(state: Path) -> None:
-    """Remove what was staged and not promised."""
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(state / STAGED)
+    """Remove what was staged and not promised. Raises ConfigError when something else is there."""
+    place = state / STAGED
+    try:
+        if not stat.S_ISDIR(place.lstat().st_mode):
+            raise ConfigError(f"cannot use {place}: it is in the way of what is staged there; move it away")
+    except FileNotFoundError:
+        return
+    shutil.rmtree(place)
 
 
 def digest(path: Path) -> tuple[int, str]:
