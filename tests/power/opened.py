@@ -115,15 +115,19 @@ class Opening:
                 return
 
     def _history(self, engine: SqliteEngine, id: EntryId, revision: int) -> Iterator[str]:
-        key = id[2]
+        """The newest versions, all of them; but what lies behind a deletion that has left the log may have gone."""
+        key, compact_revision = id[2], engine.position().compact_revision
         shown = [row.mod_revision for row in engine.history(id, VERSIONS_KEPT, revision + 1)]
-        written = [
-            number
-            for number, changes in enumerate(self._truth.batches[:revision], 1)
-            if any(change.key == key for change in changes)
-        ]
-        if shown != written[::-1][: len(shown)] or len(shown) < min(len(written), VERSIONS_KEPT):
-            yield f"history: {key} at {revision} has the versions {shown[:5]}, written were {written[::-1][:5]}"
+        written: list[int] = []
+        gone_from = 0
+        for number, changes in enumerate(self._truth.batches[:revision], 1):
+            for change in changes:
+                if change.key == key:
+                    written.insert(0, number)
+                    gone_from = number if change.kind != "put" and number < compact_revision else gone_from
+        kept = sum(number > gone_from for number in written)
+        if shown != written[: len(shown)] or len(shown) < min(kept, VERSIONS_KEPT):
+            yield f"history: {key} at {revision} has the versions {shown[:5]}, written were {written[:5]}"
 
 
 def judge_served(home: Path, truth: Truth, known: Known) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import struct
 from collections.abc import Iterator
@@ -303,11 +304,41 @@ def test_two_frames_of_an_earlier_round_under_a_torn_transaction_are_no_damage(t
     again.close()
 
 
-@pytest.mark.parametrize("page", [bytes(4_096), bytes(512) + b"x" * 3_584], ids=["only a length", "a part"])
+def test_what_a_killed_daemon_left_in_the_log_is_synced_before_anything_follows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a power cut keeps what follows and loses that, which looks like damage."""
+    engine = opened(tmp_path)
+    commit(engine, put("a"))
+    killed = tmp_path / "killed"
+    killed.mkdir()
+    for name in ("store.db", "store.db-wal"):
+        (killed / name).write_bytes((tmp_path / name).read_bytes())
+    engine.close()
+    inode = (killed / "store.db-wal").stat().st_ino
+    happened: list[object] = []
+    connect = sqlite3.connect
+    monkeypatch.setattr(schema, "sync", lambda descriptor: happened.append(os.fstat(descriptor).st_ino))
+    monkeypatch.setattr(
+        schema.sqlite3, "connect", lambda *given, **named: happened.append("connect") or connect(*given, **named)
+    )
+    opened(killed, was_used=True).close()
+    assert happened == [inode, "connect"]
+
+
+#: Of a database of one page of 4,096 bytes.
+FIRST_SECTOR = (b"SQLite format 3\0" + bytes.fromhex("100002020040202000000001") + (1).to_bytes(4)).ljust(512, b"\0")
+
+
+@pytest.mark.parametrize(
+    "page",
+    [bytes(4_096), bytes(512) + b"x" * 3_584, FIRST_SECTOR],
+    ids=["only a length", "without the first sector", "only the first sector"],
+)
 def test_a_power_cut_in_the_very_first_page_is_a_beginning(tmp_path: Path, page: bytes) -> None:
     """SQLite writes it under a rollback journal, which empties the file again; the file alone is nobody's."""
     (tmp_path / "store.db").write_bytes(page)
-    with pytest.raises(ConfigError, match="not a cosession database"):
+    with pytest.raises((ConfigError, StoreBroken), match="not a cosession database|bytes are missing"):
         opened(tmp_path)
     magic, records, nonce, pages, sector_bytes, page_bytes = bytes.fromhex("d9d505f920a163d7"), 0, 1, 0, 512, 4_096
     header = magic + struct.pack(">5I", records, nonce, pages, sector_bytes, page_bytes)

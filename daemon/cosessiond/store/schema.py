@@ -14,6 +14,7 @@ from typing import Final
 from msgspec import DecodeError
 
 from cosession.errors import ConfigError, CosessionError
+from cosessiond.process.durable import sync
 from cosessiond.process.files import open_plain
 from cosessiond.store.engine import StoreBroken, StoreDamaged
 from cosessiond.store.fullness import is_full
@@ -68,6 +69,7 @@ def open_database(path: Path, *, was_used: bool) -> sqlite3.Connection:
     already_running when another process has it open; StoreBroken when SQLite reports damage or an I/O error.
     """
     _check_header(path, was_used=was_used)
+    _sync_log(Path(f"{path}-wal"))
     try:
         # timeout: nobody else may have it open, so there is nobody to wait for.
         db = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=64)
@@ -201,6 +203,22 @@ def abandon(db: sqlite3.Connection, path: Path) -> None:
         db.close()
 
 
+def _sync_log(wal: Path) -> None:
+    """A transaction is only begun when the one before it is synced, by which `walcheck` tells damage from a power cut.
+    So what a killed daemon wrote and did not sync is synced before anything is written behind it.
+    """
+    try:
+        descriptor = open_plain(wal, os.O_RDONLY)
+    except FileNotFoundError:
+        return
+    try:
+        sync(descriptor)
+    except OSError as error:
+        raise StoreBroken(f"cannot sync {wal}: {error}") from error
+    finally:
+        os.close(descriptor)
+
+
 def _check_header(path: Path, *, was_used: bool) -> None:
     """Refuse by the 100-byte file header alone, so that a refused file is not even locked."""
     try:
@@ -229,7 +247,7 @@ def _check_header(path: Path, *, was_used: bool) -> None:
         raise strange
     pages = int.from_bytes(header[28:32])
     page_bytes = int.from_bytes(header[16:18]) or 1  # the file format writes 65,536 as 1; then nothing is checked
-    if not logged and size < pages * page_bytes:
+    if not logged and size < pages * page_bytes and not _is_rolled_back_to_nothing(Path(f"{path}-journal")):
         raise StoreDamaged(f"cannot open {path}: {pages * page_bytes - size} bytes are missing at its end")
 
 
