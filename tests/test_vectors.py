@@ -19,7 +19,7 @@ FRAMINGS = ("lines", "frames")
 #: Errors that no frame alone can cause, and why.
 OUT_OF_REACH = {
     "disk_full": "the disk",
-    "read_only": "not in this release",
+    "read_only": "the disk",
     "internal": "a fault",
     "io_error": "a device",
     "damaged": "the store",

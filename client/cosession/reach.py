@@ -62,12 +62,15 @@ _PLACES: Final = ("COSESSION_SOCKET", "COSESSION_HOME", "COSESSION_SPOOL")
 
 
 class Target(Struct, frozen=True, kw_only=True):
-    """Where the daemon is, and whether it may be started. `named`: the caller chose the socket, no other will do."""
+    """Where the daemon is, and whether it may be started. `named`: the caller chose the socket, no other will do.
+    `force`: one that is started writes again, though its disk has failed.
+    """
 
     socket: str
     named: bool
     spawn: bool
     env: dict[str, str]
+    force: bool = False
 
 
 class _Lock(Struct):
@@ -217,7 +220,7 @@ class Starter:
         self._stderr = b""
         try:
             self._child = subprocess.Popen(  # noqa: S603 - our own interpreter and our own package
-                spawn_command(),
+                [*spawn_command(), *(["--force"] if self._target.force else [])],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,

@@ -22,11 +22,12 @@ from cosessiond.process.detach import Readiness, detach  # noqa: E402
 #: As for a configuration: starting again changes nothing, so a service manager must not try.
 EXIT_DAMAGED = 78
 
-_HELP = """usage: cosessiond [--detach] [--version] [--help]
+_HELP = """usage: cosessiond [--detach] [--force] [--version] [--help]
 
 The daemon of cosession. It serves one user on one Unix domain socket; see `cosession sockname`.
 
   --detach    run in the background; return when the socket answers
+  --force     write again, though the disk has failed three times within 10 minutes
   --version   print the version
   --help      print this
 
@@ -47,8 +48,11 @@ examples:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The entry point; returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if given == ["--detach"]:
-        return detach(lambda readiness: _run(detached=readiness))
+    if set(given) <= {"--detach", "--force"}:
+        is_forced = "--force" in given
+        if "--detach" in given:
+            return detach(lambda readiness: _run(detached=readiness, is_forced=is_forced))
+        return _run(detached=None, is_forced=is_forced)
     if given == ["--version"]:
         from cosession._version import __version__  # the fast way out
 
@@ -59,13 +63,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if given and given[0] in ACTS:
         return run(given[0], given[1:])
-    if given:
-        sys.stderr.write(f"cosessiond: cannot use {' '.join(given)!r}: see cosessiond --help\n")
-        return 64
-    return _run(detached=None)
+    sys.stderr.write(f"cosessiond: cannot use {' '.join(given)!r}: see cosessiond --help\n")
+    return 64
 
 
-def _run(*, detached: Readiness | None) -> int:
+def _run(*, detached: Readiness | None, is_forced: bool) -> int:
     # Imported here so that `--detach` forks a small process and its caller is answered by a small one.
     from cosession import paths
     from cosession.configfile import ConfigFile
@@ -91,7 +93,7 @@ def _run(*, detached: Readiness | None) -> int:
         log = open_log(threshold, file=log_file)
         configuration = Configuration(settings, load=file.load, path=str(file.path), log=log)
         configuration.listeners.append(lambda new: setattr(threshold, "level", new.log.level))
-        asyncio.run(app.serve(configuration, log, ready))
+        asyncio.run(app.serve(configuration, log, ready, is_forced=is_forced))
     except CosessionError as error:
         code, reason, abrupt = error.exit_code, error.message, False
     except StoreDamaged as error:

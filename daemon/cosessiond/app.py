@@ -11,6 +11,7 @@ import os
 import resource
 import signal
 import socket
+import threading
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
@@ -29,6 +30,7 @@ from cosessiond.process import secret
 from cosessiond.process.configuration import Configuration
 from cosessiond.process.directories import private_directory, refuse_network_file_system
 from cosessiond.process.filewatch import FileWatch
+from cosessiond.process.latch import FailStop, Latch
 from cosessiond.process.lock import Holder, InstanceLock
 from cosessiond.process.neighbour import refuse_neighbour
 from cosessiond.process.reserve import Reserve
@@ -49,39 +51,37 @@ DRAIN_S: Final = 5.0
 #: end (`process.lock`, `process.neighbour`), and SQLite's own lock keeps it out of the database.
 GUARD_S: Final = 60.0
 EXIT_IO: Final = 70
+#: How long a daemon that stops at once tries to leave a note of it.
+NOTING_S: Final = 1.0
 #: The default collects every few hundred new lists: a value of many small parts would be walked again and again.
 GC_THRESHOLDS: Final = (50_000, 10, 10)
 
 
-async def serve(configuration: Configuration, log: Any, ready: Callable[[], None]) -> None:
-    """Run one daemon until it is asked to stop. `ready` is called once the socket answers.
+async def serve(configuration: Configuration, log: Any, ready: Callable[[], None], *, is_forced: bool = False) -> None:
+    """Run one daemon until it is asked to stop. `ready` is called once the socket answers. `is_forced`: a user says
+    that the disk is well again.
 
     Raises CosessionError (already_running, config) before anything was touched, StoreBroken when the store cannot be
     trusted.
     """
     gc.disable()  # until everything is loaded: that makes many objects and no garbage
     loop = asyncio.get_running_loop()
-    clock, entropy = SystemClock(), SystemEntropy()
+    clock, entropy, stopping = SystemClock(), SystemEntropy(), asyncio.Event()
     started_s = clock.monotonic()
-    stopping = asyncio.Event()
     async with AsyncExitStack() as stack:
         daemon_id = ulid(clock, entropy)
         state, state_fd, socket_path, lock = _claim(stack, daemon_id)
-        loop.set_exception_handler(lambda _, context: _on_loop_error(log, context))
+        latch = Latch(state, state_fd, socket_path.parent)
+        loop.set_exception_handler(lambda _, context: _on_loop_error(log, latch, context))
 
+        was_latched, read_only = is_forced and latch.clear(), latch.reason()
         _make_ready(state, state_fd, log)
         metrics = Metrics(lambda name, used, limit: log.warning("near a limit", limit=name, used=used, max=limit))
         marker = Marker(state_fd)
         task = Task(state, state_fd, words=[], options={})
-        engine, wrong, known = stack.enter_context(opened(task, marker, config=configuration.in_force, log=log))
-        me = Identity(
-            daemon_id=daemon_id,
-            pid=os.getpid(),
-            version=__version__,
-            socket=str(socket_path),
-            state_directory=str(state),
-            started_s=started_s,
-        )
+        store = opened(task, marker, config=configuration.in_force, log=log, is_idle=bool(read_only))
+        engine, wrong, known = stack.enter_context(store)
+        me = _myself(daemon_id, socket_path, state, started_s)
         world = World(
             clock=clock,
             entropy=entropy,
@@ -94,14 +94,18 @@ async def serve(configuration: Configuration, log: Any, ready: Callable[[], None
             secret=secret.read_or_make(state, state_fd, entropy.random_bytes),
             marker=marker,
         )
-        consequences = _consequences(stopping, marker, log)
+        consequences = _consequences(stopping, marker, latch, log)
         _raise_descriptor_limit(configuration.in_force.limits)
         configuration.listeners.append(lambda new: _raise_descriptor_limit(new.limits))
         core = assemble(engine, me, world, consequences, configuration=configuration, metrics=metrics)
         room = _watch_room(stack, core, state, state_fd, log)
-        _begin_commits(stack, core, CommitThread(engine, core.store, loop.call_soon_threadsafe, room))
+        core.store.read_only = read_only
+        deliver = loop.call_soon_threadsafe
+        _begin_commits(stack, core, CommitThread(engine, core.store, deliver, room, is_idle=bool(read_only)))
         core.start()
         _look_for_damage(core, wrong, known)
+        if was_latched:
+            core.journal.acted("unlatch", subject=__version__)
         _collect_rarely()
 
         _handle_signals(loop, stopping, configuration)  # before anyone can know that there is someone to signal
@@ -131,11 +135,11 @@ def _look_for_damage(core: Core, wrong: list[str], known: list[str]) -> None:
     core.scrubs.begin()
 
 
-def _consequences(stopping: asyncio.Event, marker: Marker, log: Any) -> Consequences:
+def _consequences(stopping: asyncio.Event, marker: Marker, latch: Latch, log: Any) -> Consequences:
     return Consequences(
         stop=stopping.set,
         on_bug=lambda error: log.error("a bug in a handler", exc_info=error),
-        on_broken=lambda error: _fail_stop(log, error, marker),
+        on_broken=lambda error: _fail_stop(log, error, marker, latch),
         on_damage=lambda where, what: log.error("damage", where=where, what=what),
         on_unmarked=lambda why: log.warning("cannot mark the store; the last mark stays", reason=why),
     )
@@ -177,6 +181,17 @@ def _watch_room(stack: AsyncExitStack, core: Core, state: Path, state_fd: int, l
     room = Room(reserve, core.clock.monotonic)
     core.look_at_room = RoomWatch(core.store, room, reserve, core.metrics, log).look
     return room
+
+
+def _myself(daemon_id: str, socket_path: Path, state: Path, started_s: float) -> Identity:
+    return Identity(
+        daemon_id=daemon_id,
+        pid=os.getpid(),
+        version=__version__,
+        socket=str(socket_path),
+        state_directory=str(state),
+        started_s=started_s,
+    )
 
 
 def _begin_commits(stack: AsyncExitStack, core: Core, commits: CommitThread) -> None:
@@ -271,17 +286,17 @@ def _raise_descriptor_limit(limits: Limits) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
-def _on_loop_error(log: Any, context: dict[str, Any]) -> None:
+def _on_loop_error(log: Any, latch: Latch, context: dict[str, Any]) -> None:
     """An exception that nobody caught. Of one connection: asyncio has closed it. Anywhere else memory may no longer
     be what was published, so stop as for an I/O error: the next start reads what is durable.
     """
     error = context.get("exception")
     log.error("uncaught", reason=str(context.get("message")), exc_info=error)
     if "transport" not in context and "protocol" not in context:
-        os._exit(EXIT_IO)
+        _stop_at_once(latch, f"{context.get('message')}: {error}")
 
 
-def _fail_stop(log: Any, error: StoreBroken, marker: Marker) -> NoReturn:
+def _fail_stop(log: Any, error: StoreBroken, marker: Marker, latch: Latch) -> NoReturn:
     """P13: answer nothing more, leave the file as it is, let the next start recover and verify.
 
     Damage stands in the mark from now on: the next start must not come this far with it, again and again.
@@ -290,4 +305,17 @@ def _fail_stop(log: Any, error: StoreBroken, marker: Marker) -> NoReturn:
     if isinstance(error, StoreDamaged):
         with suppress(OSError):
             marker.damaged(str(error))
-    os._exit(EXIT_IO)
+        os._exit(EXIT_IO)
+    _stop_at_once(latch, str(error))
+
+
+def _stop_at_once(latch: Latch, reason: str) -> NoReturn:
+    """Note that it came to this, as far as that can be done at all: a disk that fails may as well hang."""
+    clock = SystemClock()
+    try:
+        stop = FailStop(identity.boot_id(), clock.monotonic(), clock.wall_ms(), reason)
+        noting = threading.Thread(target=latch.note, args=(stop,), daemon=True)
+        noting.start()
+        noting.join(NOTING_S)
+    finally:
+        os._exit(EXIT_IO)

@@ -47,10 +47,10 @@ def window_of(limits: Limits) -> Window:
 
 @contextmanager
 def opened(
-    task: Task, marker: Marker, *, config: Config, log: Any
+    task: Task, marker: Marker, *, config: Config, log: Any, is_idle: bool = False
 ) -> Iterator[tuple[SqliteEngine, list[str], list[str]]]:
     """The engine, verified and marked; what was wrong with it just now, and what was when its epoch began, in words. It
-    is marked again when it is closed in order.
+    is marked again when it is closed in order. `is_idle`: its disk is not to be written, at the end neither.
 
     Raises StoreDamaged, StoreBroken, ConfigError; then nothing was changed.
     """
@@ -76,8 +76,11 @@ def opened(
         engine = SqliteEngine.open(state, window=window, new_epoch=task.new_epoch, was_used=True)
     else:
         wrong += _go_on_without(engine, mark, task)
-    _mark(marker, engine, log)
+    if not is_idle:
+        _mark(marker, engine, log)
     yield engine, wrong, _told_before(state, engine.position().epoch)
+    if is_idle:
+        return
     engine.close()  # not in a finally: after a failure the file is left exactly as it is
     _mark(marker, engine, log)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from cosession import paths
 from cosession.cli import holder, render
 from cosession.cli.line import Line
-from cosession.cli.options import Given, Verb, usage_error
+from cosession.cli.options import Given, Option, Verb, usage_error
 from cosession.cli.progress import Progress
 from cosession.errors import CosessionError, TimedOut, UnknownOutcome, Unreachable
 
@@ -34,8 +34,11 @@ LEAVING_S = 5.0
 def run_start(given: Given) -> int:
     """Start the daemon unless it runs; print its pid and socket."""
     refuse_no_spawn(given)
-    found = answer(given)
-    _report_started(given, found or start(given), already=found is not None)
+    found, force = answer(given), given.flag("--force")
+    if found is not None and force and Line(given, spawn=False).ask("status", {})["read_only"]:
+        stop(given)
+        found = None
+    _report_started(given, found or start(given, force=force), already=found is not None)
     return 0
 
 
@@ -78,8 +81,10 @@ def answer(given: Given) -> dict[str, Any] | None:
         raise
 
 
-def start(given: Given) -> dict[str, Any]:
-    """Start it and return its answer to a ping. An explicit start goes before the latch and COSESSION_NO_SPAWN."""
+def start(given: Given, *, force: bool = False) -> dict[str, Any]:
+    """Start it and return its answer to a ping. An explicit start goes before the latch and COSESSION_NO_SPAWN.
+    `force`: it writes again, though its disk has failed.
+    """
     from cosession.cli import starting
 
     env = {name: value for name, value in os.environ.items() if name != "COSESSION_NO_SPAWN"}
@@ -87,7 +92,8 @@ def start(given: Given) -> dict[str, Any]:
         env["COSESSION_SOCKET"] = given.text("--socket")
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         Path(paths.stop_latch(env)).unlink()
-    starting.connected(given, "", time.monotonic() + given.timeout_s(), spawn=True, env=env).close()
+    deadline = time.monotonic() + given.timeout_s()
+    starting.connected(given, "", deadline, spawn=True, force=force, env=env).close()
     return Line(given, spawn=False).ask("ping", {})
 
 
@@ -225,9 +231,13 @@ START = Verb(
     "",
     run_start,
     summary="Start the daemon and print its pid and socket; fine when it is already running.",
-    text="Clients start it by themselves when they need it, except in the 30 s after a stop; this ends those too.",
+    text="Clients start it by themselves when they need it, except in the 30 s after a stop; this ends those too.\n"
+    "One whose disk has failed three times within 10 minutes comes back read-only; when the disk is well, --force\n"
+    "starts one that writes again.",
+    options=(Option("--force", "", "write again after failures of the disk"),),
     examples=(
         ("cosession start", "start it now"),
+        ("cosession start --force", "end the read-only mode that status shows"),
         ("cosession start --json", '{"started": true, "pid": ..., "socket": ...}'),
     ),
 )

@@ -11,6 +11,8 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from cosession.cli.progress import Progress
 from cosession.reach import opening, target_of
 
@@ -28,15 +30,18 @@ def connected(
     *,
     spawn: bool,
     again: bool = False,
+    force: bool = False,
     env: Mapping[str, str] = os.environ,
     sleep: Callable[[float], None] | None = None,
 ) -> socket.socket:
     """A connection to a daemon of ours, started if need be and allowed; raises Unreachable or NotAllowed.
 
     `named`: the socket the user chose, "" for the usual one. `deadline` is of the monotonic clock. `again`: the daemon
-    was there a moment ago and may be on its way back. `sleep`: how to wait, for a verb that shows that itself.
+    was there a moment ago and may be on its way back. `force`: see `reach.Target`. `sleep`: how to wait, for a
+    verb that shows that itself.
     """
-    steps = opening(target_of(named or None, spawn=spawn, env=env), deadline, again=again)
+    target = target_of(named or None, spawn=spawn, env=env)
+    steps = opening(msgspec.structs.replace(target, force=force), deadline, again=again)
     what = "waiting for the daemon to start" if spawn else "waiting for the daemon"
     try:
         with contextlib.nullcontext() if sleep else Progress(given, what):

@@ -111,7 +111,6 @@ class Core:
         self.scrubs = scrubs
         self.stop = stop
         self.on_bug = on_bug
-        self.read_only = ""
         self.look_at_room: Callable[[], Report] = Report  # on the disk
         self.draining = False
         self.purges = 0  # under way
@@ -139,6 +138,11 @@ class Core:
         self.waiting.end_all(leaving)
         self.turns.drain(leaving)
         self.flush()
+
+    @property
+    def read_only(self) -> str:
+        """Why nothing is written, "" when all may be."""
+        return self.store.read_only
 
     def _myself(self) -> Caller:
         return Caller(instance=str(self.identity.pid))

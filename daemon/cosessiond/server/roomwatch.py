@@ -27,7 +27,8 @@ class RoomWatch:
         self._metrics = metrics
         self._log = log
         self._asking = False
-        room.look()  # the store's thread has not begun
+        if room.look() and room.wants:  # the store's thread has not begun; it goes on with this
+            room.hold()
         self.report = room.report
         self._said: str = "enough"
         self._say(self.report)

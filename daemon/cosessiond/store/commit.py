@@ -123,12 +123,22 @@ class CommitPath(Protocol):
 
 
 class Worker:
-    """What the thread does, one step at a time and without a thread, so that a simulation can take the steps."""
+    """What the thread does, one step at a time and without a thread, so that a simulation can take the steps.
+
+    `is_idle`: no upkeep at all, since the disk is not to be written.
+    """
 
     def __init__(
-        self, engine: Engine, subscriber: Subscriber, deliver: Callable[..., object], room: Room | None = None
+        self,
+        engine: Engine,
+        subscriber: Subscriber,
+        deliver: Callable[..., object],
+        room: Room | None = None,
+        *,
+        is_idle: bool = False,
     ) -> None:
         self._engine = engine
+        self._is_idle = is_idle
         self._subscriber = subscriber
         self._deliver = deliver
         self._room = room or Room()
@@ -168,7 +178,8 @@ class Worker:
     def has_work(self) -> bool:
         """Whether a step would do something."""
         return self.has_requests or (
-            not self.failed and bool(self._cutting or self._room.wants or pacing.task(self.load(), waiting=False))
+            not (self.failed or self._is_idle)
+            and bool(self._cutting or self._room.wants or pacing.task(self.load(), waiting=False))
         )
 
     @property
@@ -202,9 +213,9 @@ class Worker:
         try:
             if (self._tickets or self._notes) and self._share:
                 self._commit(self._share)
-            load = self.load()
+            load = Load() if self._is_idle else self.load()
             slices = pacing.slices(load)
-            if self._cutting:  # beside the turns of the others: neither is put off by the other
+            if self._cutting and not self._is_idle:  # beside the turns of the others: neither is put off by the other
                 self._cut()
                 slices = max(1, slices - 1)
             if self._asking and self._asking[0][0] <= self._done:
@@ -212,9 +223,9 @@ class Worker:
                 slices = max(1, slices - 1)
             while slices > 0 and (cost := self._slice(load)):
                 slices -= cost
-                load = self.load()
+                load = Load() if self._is_idle else self.load()
             self._share = pacing.share(load)  # now, so that the next group does not wait for the reckoning
-            if self._room.wants and not self._tickets:
+            if self._room.wants and not self._tickets and not self._is_idle:
                 self._room.hold()
             self._tell_of_room()
         except StoreBroken as error:
@@ -325,12 +336,18 @@ class CommitThread:
     """The thread around a Worker. `deliver` must be thread-safe (`loop.call_soon_threadsafe`)."""
 
     def __init__(
-        self, engine: Engine, subscriber: Subscriber, deliver: Callable[..., object], room: Room | None = None
+        self,
+        engine: Engine,
+        subscriber: Subscriber,
+        deliver: Callable[..., object],
+        room: Room | None = None,
+        *,
+        is_idle: bool = False,
     ) -> None:
         self._subscriber = subscriber
         self._deliver = deliver
         self._queue: SimpleQueue[Ticket | Record | Slice | None] = SimpleQueue()
-        self._worker = Worker(engine, subscriber, deliver, room)
+        self._worker = Worker(engine, subscriber, deliver, room, is_idle=is_idle)
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
 
     def start(self) -> None:

@@ -77,6 +77,7 @@ class Store:
         self.database_bytes = engine.stored_bytes  # as of the last upkeep
         self.surplus_batches = engine.surplus.batches  # the same
         self.surplus_bytes = engine.surplus.bytes
+        self.read_only = ""  # why nothing is written, "" when all may be
         self.index = Index(engine.entries())
         self.snapshots = Snapshots(self.index)
         self.listeners: list[Callable[[Committed], None]] = []
@@ -153,9 +154,11 @@ class Store:
     def submit(self, batch: Batch, done: Callable[[Outcome], None], *, asks: bool = False) -> None:
         """Queue a batch; `done` gets its outcome on the loop, after the publication of its group. See `Ticket.asks`.
 
-        Raises Overloaded when the queue is full, CosessionError store_full; see `store.quota`.
+        Raises Overloaded when the queue is full, CosessionError store_full, see `store.quota`, or read_only.
         """
         assert self._commits is not None, "attach comes first"
+        if self.read_only:
+            raise CosessionError(f"cannot write: {self.read_only}", code="read_only")
         size = batch_bytes(batch, self.index)
         self._quota.admit(batch, size, self.index, self._queued, self.database_bytes)
         self._queued.add(batch, size)
@@ -165,6 +168,9 @@ class Store:
     def note(self, record: Record) -> None:
         """Queue an audit record that goes alone; dropped, and counted, when too many wait."""
         assert self._commits is not None, "attach comes first"
+        if self.read_only:
+            self._metrics.count("audit.dropped")
+            return
         if self._noted >= AUDIT_QUEUE_MAX:
             self._metrics.hit("audit_queue")
             return
