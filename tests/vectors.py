@@ -27,7 +27,6 @@ VECTORS: Final = ROOT / "tests" / "data" / "vectors"
 PLACEHOLDERS: Final = (
     *("pid", "version", "daemon_id", "epoch", "state_directory", "time", "host", "boot_id", "start_time", "message"),
     *("registered_at", "changed_at", "closed_at", "session_token", "uptime_s", "database_bytes", "counters", "limits"),
-    *("disk_free_bytes", "reserve_bytes", "reserve_bytes_max"),
     *(
         "cost_ms",
         "evidence",
