@@ -338,7 +338,7 @@ FIRST_SECTOR = (b"SQLite format 3\0" + bytes.fromhex("100002020040202000000001")
 def test_a_power_cut_in_the_very_first_page_is_a_beginning(tmp_path: Path, page: bytes) -> None:
     """SQLite writes it under a rollback journal, which empties the file again; the file alone is nobody's."""
     (tmp_path / "store.db").write_bytes(page)
-    with pytest.raises((ConfigError, StoreBroken), match="not a cosession database|bytes are missing"):
+    with pytest.raises((ConfigError, StoreBroken), match=r"not a cosession database|bytes are missing"):
         opened(tmp_path)
     magic, records, nonce, pages, sector_bytes, page_bytes = bytes.fromhex("d9d505f920a163d7"), 0, 1, 0, 512, 4_096
     header = magic + struct.pack(">5I", records, nonce, pages, sector_bytes, page_bytes)
