@@ -66,9 +66,10 @@ def test_get_at_a_revision(cli):
 def test_text_that_looks_like_json_needs_the_flag(cli):
     cli.ok("put", "k", "5", "--string")
     assert cli.ok("get", "k", "--json").json["value"] == "5"
-    result = cli.ok("put", "k", "[wip] the parser")
-    assert "is stored as text" in result.err
-    assert cli.ok("get", "k").out == "[wip] the parser\n"
+    for word in ("[wip] the parser", '{"step": 1,}', " {step: 1}"):
+        assert "give --string to store it as text" in cli.refused(65, "put", "k", word).err
+        cli.ok("put", "k", "--string", word)
+        assert cli.ok("get", "k").out == f"{word}\n"
     for word in ("NaN", "nul", "1 2", "Infinity"):
         assert cli.ok("put", "k", word).err == ""
         assert cli.ok("get", "k", "--json").json["value"] == word

@@ -63,7 +63,9 @@ def expectation(given: Given) -> dict[str, Any]:
 
 
 def value_text(word: str, *, string: bool) -> str:
-    """The JSON text of a VALUE argument: JSON if it parses, else a string; `-` reads it from standard input."""
+    """The JSON text of a VALUE argument: JSON if it parses, else a string, unless it begins as an object or a list; `-`
+    reads it from standard input.
+    """
     text = read_input() if word == "-" else word
     if not string:
         if word == "-" and not text:  # what a command that failed leaves
@@ -73,8 +75,12 @@ def value_text(word: str, *, string: bool) -> str:
         try:
             data.loads(text)
         except ValueError as error:
-            if text.lstrip()[:1] in ("{", "["):
-                render.note(f"VALUE is stored as text: {error} (--string says so without this note)")
+            if text.lstrip()[:1] in ("{", "["):  # meant as JSON: whoever reads it would find a string
+                raise InvalidRequest(
+                    f"cannot take VALUE: it begins as JSON and is none ({error}); mend it, or give --string to store "
+                    "it as text",
+                    code="parse_error",
+                ) from None
         else:
             return text
     try:
@@ -113,8 +119,9 @@ PUT = Verb(
     "KEY VALUE",
     run,
     summary="Write one entry and print the new revision.",
-    text="VALUE is JSON if it parses as JSON, else a string; `-` reads it from standard input. Write -- before a\n"
-    "VALUE that begins with a dash. Without --expect the last write wins; the version it replaced stays in the\n"
+    text="VALUE is JSON if it parses as JSON, else a string; what begins with { or [ and does not parse is refused,\n"
+    "unless --string is given. `-` reads it from standard input. Write -- before a VALUE that begins with a dash.\n"
+    "Without --expect the last write wins; the version it replaced stays in the\n"
     "history, and when another session had written that, it is said. Without --ttl and --ephemeral the entry\n"
     "stays for good. --merge three-way, when the entry is no longer at the expected revision: what others changed\n"
     "since stays, and what you changed is added, where these are different members of objects; else exit 3, and\n"

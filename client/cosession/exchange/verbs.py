@@ -12,6 +12,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType, msgpack
 
 from cosession.errors import Compacted, CosessionError, InvalidRequest
+from cosession.exchange.plain import require_plain
 from cosession.messages.audit import Audit, AuditReply
 from cosession.messages.limits import AUDIT_RECORDS_MAX
 from cosession.messages.store import Add, Append, Compare, Merge, Put, Range, RangeReply, Txn, TxnWrite
@@ -27,11 +28,13 @@ _txn_parts = msgpack.Decoder(tuple[list[Compare], list[TxnWrite], list[TxnWrite]
 
 
 def encoded(value: Any, what: str = "value") -> Raw:
-    """JSON data as it travels; raises InvalidRequest for what has no such form. The daemon checks the rest."""
+    """JSON data as it travels; raises InvalidRequest for what is none. The daemon checks the rest."""
     try:
-        return Raw(_encode(value))
+        raw = _encode(value)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:  # UnicodeError is a ValueError
         raise InvalidRequest(f"cannot send {what}: {error}; it must be JSON data") from None
+    require_plain(value, what)
+    return Raw(raw)
 
 
 def expected(revision: int | None) -> int | UnsetType:
@@ -69,6 +72,9 @@ def txn_of(compares: Sequence[Part], then: Sequence[Part], otherwise: Sequence[P
         parts = _txn_parts.decode(_encode((compares, then, otherwise)))
     except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise InvalidRequest(f"cannot send the transaction: {error}; {TXN_SHAPES}") from None
+    for part in (*compares, *then, *otherwise):
+        if isinstance(part, dict):
+            require_plain(part, "the transaction")
     return Txn(compares=parts[0], then=parts[1], otherwise=parts[2], **names)
 
 

@@ -45,7 +45,8 @@ class Contended(Series):
         space: str = "context",
         timeout_s: float | None = None,
     ) -> Entry:
-        """Write JSON data under `key`; returns the entry with the `value` as given, or as merged.
+        """Write JSON data under `key`; returns the entry with the `value` as given, or as merged. Tuples are lists;
+        sets, dates, Decimals and other objects are refused.
 
         Raises Conflict, whose `current` is the entry that stands, when `expect_revision` does not. `merge="three-way"`:
         what others changed since that revision is kept, and what you changed is added, where these are different
