@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-import datetime
+import datetime as dt
 import decimal
 import enum
 import uuid
@@ -26,8 +26,8 @@ class Colour(enum.StrEnum):
         (frozenset(), "the frozenset is no JSON data; send a list"),
         ({"a": [1, {"b/c": {3}}]}, "at '/a/1/b~1c' set is no JSON data; send a list"),
         ([decimal.Decimal("1.5")], "at '/0' Decimal is no JSON data; send a number or a string"),
-        ({"when": datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)}, "at '/when' datetime is no JSON data; send a"),
-        (datetime.date(2026, 1, 1), "the date is no JSON data; send a string"),
+        ({"when": dt.datetime(2026, 1, 1, tzinfo=dt.UTC)}, "at '/when' datetime is no JSON data; send a"),
+        (dt.date(2026, 1, 1), "the date is no JSON data; send a string"),
         ((b"raw",), "at '/0' bytes is no JSON data; send a string, in base64"),
         ([uuid.UUID(int=1)], "at '/0' UUID is no JSON data; send what it is made of"),
         ({"a": {1: 2}}, "at '/a' the name 1 is no string; send str(name)"),
