@@ -75,6 +75,20 @@ def test_writes_act_for_the_only_session(use):
     use(body)
 
 
+def test_of_two_sessions_it_is_said_which_and_how_to_choose(use):
+    async def body(client):
+        async with client.session(id="otter") as one, client.session(id="heron"):
+            assert (await client.put("k", 1)).session == ""
+            with pytest.raises(
+                CosessionError, match=r"2 sessions \(heron, otter\); choose one, in Python with session="
+            ) as e:
+                await client.put("k", 1, ephemeral=True)
+            assert e.value.data["sessions"] == ["heron", "otter"]
+            assert (await client.put("k", 1, ephemeral=True, session=one.id)).ephemeral == "otter"
+
+    use(body)
+
+
 def test_the_environment_chooses_a_session(use):
     async def body(client):
         async with client.session(name="one", heartbeat_s=0) as one, client.session(name="two", heartbeat_s=0):

@@ -59,6 +59,8 @@ WriteRequest = (
     | past.Purge
 )
 
+#: Sessions that an error names when a caller may act for several.
+SESSIONS_NAMED_MAX: Final = 8
 _encode = msgpack.Encoder().encode
 #: What a patch that keeps something of its entry begins with: a map, in MessagePack.
 _MAP_BYTES: Final = frozenset({*range(0x80, 0x90), 0xDE, 0xDF})
@@ -162,6 +164,22 @@ def acting_session(core: Core, call: Call, named: str) -> str:
     return session
 
 
+def require_somebody(core: Core, call: Call, acting: str) -> None:
+    """Raises NotAllowed when an ephemeral entry would be nobody's, and says whose it may be."""
+    if acting:
+        return
+    own = sorted(call.sessions or core.registry.sessions_of(call.ancestry))
+    if own:
+        some = own[:SESSIONS_NAMED_MAX]
+        named = ", ".join(some) + (" and others" if own != some else "")
+        raise NotAllowed(
+            f"cannot put an ephemeral entry: you may act for {len(own)} sessions ({named}); choose one, in Python "
+            "with session=, on the command line with --session or COSESSION_SESSION",
+            data={"sessions": some},
+        )
+    raise NotAllowed("cannot put an ephemeral entry for nobody; register a session first, or name one of yours")
+
+
 class Allowance:
     """What the values of one call may still hold: small parts by the hundred thousand would stop the loop (P16)."""
 
@@ -202,8 +220,7 @@ def put(id: EntryId, value: bytes, *, ttl_s: float, ephemeral: bool, session: st
         return Put(id, value, ceil(ttl_s * 1000))  # rounded up: a lease never ends early
     if ttl_s:
         raise InvalidRequest("cannot use both ttl_s and ephemeral; choose one")
-    if not session:
-        raise NotAllowed("cannot put an ephemeral entry for nobody; register a session first, or name one of yours")
+    assert session, "see require_somebody"
     return Put(id, value, 0, session)
 
 

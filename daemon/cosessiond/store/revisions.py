@@ -258,7 +258,7 @@ class Store:
         """The error for a revision below the log window."""
         return Compacted(
             f"cannot read below revision {self.compact_revision}: older batches are no longer kept; "
-            "take a new snapshot, or ask `history`",
+            f"ask for {self.compact_revision} or later, for what is there now, or `history`",
             data={"compact_revision": self.compact_revision},
         )
 

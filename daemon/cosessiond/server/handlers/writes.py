@@ -35,6 +35,8 @@ def put(core: Core, call: Call, request: messages.Put) -> None:
     def decide() -> Decided:
         id = admission.writable(core, request.space, request.project, request.key)
         origin = admission.origin(core, call, request)
+        if request.ephemeral and not request.ttl_s:
+            admission.require_somebody(core, call, origin.session)
         value = admission.Allowance(core).admit(bytes(request.value))
         write = admission.put(id, value, ttl_s=request.ttl_s, ephemeral=request.ephemeral, session=origin.session)
         guards = admission.ephemeral_guards(core, [write])
@@ -135,6 +137,9 @@ def txn(core: Core, call: Call, request: messages.Txn) -> None:
 
     def decide() -> Decided:
         origin = admission.origin(core, call, request)
+        puts = [part for part in (*request.then, *request.otherwise) if isinstance(part, messages.TxnPut)]
+        if any(part.ephemeral and not part.ttl_s for part in puts):
+            admission.require_somebody(core, call, origin.session)
         allowance = admission.Allowance(core)
         then, guards = admission.txn_writes(core, request, request.then, origin.session, allowance)
         otherwise, more = admission.txn_writes(core, request, request.otherwise, origin.session, allowance)
