@@ -90,6 +90,8 @@ LAYERS: Final[dict[str, tuple[str, ...]]] = {
         "store.backup",
         "store.proving",
         "store.pacing",
+        "store.stalls",
+        "store.stalls",
         "store.room",
         "store.rationing",
         "store.commit",

@@ -100,8 +100,8 @@ async def serve(configuration: Configuration, log: Any, ready: Callable[[], None
         core = assemble(engine, me, world, consequences, configuration=configuration, metrics=metrics)
         room = _watch_room(stack, core, state, state_fd, log)
         core.store.read_only = read_only
-        deliver = loop.call_soon_threadsafe
-        _begin_commits(stack, core, CommitThread(engine, core.store, deliver, room, is_idle=bool(read_only)))
+        deliver, idle = loop.call_soon_threadsafe, bool(read_only)
+        _begin_commits(stack, core, CommitThread(engine, core.store, deliver, room, clock.monotonic, is_idle=idle))
         core.start()
         _look_for_damage(core, wrong, known)
         if was_latched:

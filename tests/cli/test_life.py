@@ -160,6 +160,7 @@ def test_status_for_people_and_programs(cli, daemon):
         "audit",
         "clients",
         "conflicts",
+        "commits",
     ]
     assert f"pid {daemon.pid}" in lines[0]
     assert str(daemon.socket) in lines[1]

@@ -4,8 +4,9 @@
 
 Writers of every shape (200 B over 10,000 keys, one hot key, transactions of 100 writes, as many deletes as puts), a
 slow watch, readers of the past, and one writer every 20 ms whose waits are what any commit waits. Each second the size
-of the database and of its log, resident memory, and how far trimming is behind. Ends with 1 when the database is larger
-than live data, window and history allow, or trimming is further behind than its bound.
+of the database and of its log, resident memory, how far trimming is behind, and how long upkeep has held up a commit
+(`--default-limits`: with the log window of a release, which takes minutes to fill). Ends with 1 when the database is
+larger than live data, window and history allow, or trimming is further behind than its bound.
 
 Rule: the bound is computed from what is written, never from what was measured before.
 """
@@ -27,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import psutil
 
 from cosession import connect
-from cosession.messages.limits import VERSIONS_KEPT
+from cosession.messages.limits import VERSIONS_KEPT, Limits
 from cosessiond.store.pacing import BACKLOG_TIMES_MAX, TRIM_DUE_BATCHES
 from durability import soaker
 from harness import Daemon, private_home
@@ -61,6 +62,8 @@ class Sample(NamedTuple):
     wal: int
     resident: int
     surplus: int  # batches that are still to be trimmed
+    stall_ms: float = 0.0  # the longest that upkeep has held up a commit so far
+    stall_p99_ms: float = 0.0
 
 
 class Report(NamedTuple):
@@ -128,6 +131,8 @@ def _samples(daemon: Daemon, seconds: float) -> Any:
                 Path(f"{daemon.database}-wal").stat().st_size,
                 process.memory_info().rss,
                 status.surplus_batches,
+                status.counters.get("commit_stall_ms.max", 0.0),
+                status.counters.get("commit_stall_ms.p99", 0.0),
             )
             time.sleep(min(1.0, seconds / 10))
 
@@ -163,8 +168,9 @@ def render(report: Report) -> str:
         f"{r['role']:<10} {r['calls']:>10,} {r['p50_ms']:>9.2f} {r['p99_ms']:>9.2f} {r['longest_ms']:>11.2f}"
         for r in report.roles
     ]
+    stall = f"longest commit stall {samples[-1].stall_ms:.1f} ms, p99 {samples[-1].stall_p99_ms:.1f} ms"
     load = " ".join(f"{each:.1f}" for each in os.getloadavg())
-    lines += ["", f"bound of the database {report.bound / MIB:.0f} MiB; load of the machine {load}"]
+    lines += ["", stall, f"bound of the database {report.bound / MIB:.0f} MiB; load of the machine {load}"]
     return "\n".join([*lines, *[f"broken: {each}" for each in report.broken]]) + "\n"
 
 
@@ -174,8 +180,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--window", type=int, default=Plan().window_revisions, help="log_window_revisions")
     parser.add_argument("--json", type=Path, help="write the whole report there")
+    parser.add_argument("--default-limits", action="store_true", help="the window and request ids of a release")
     given = parser.parse_args(arguments)
-    report = run(Plan(given.seconds, given.window))
+    plan = Plan(given.seconds, given.window)
+    if given.default_limits:
+        usual = Limits()
+        plan = Plan(given.seconds, usual.log_window_revisions, usual.log_window_bytes, usual.request_ids_max)
+    report = run(plan)
     sys.stdout.write(render(report))
     if given.json:
         whole = {**report._asdict(), "samples": [sample._asdict() for sample in report.samples]}

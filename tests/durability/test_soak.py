@@ -15,6 +15,8 @@ def test_a_daemon_at_full_write_speed_stays_within_its_bounds():
     assert report.samples[-1].revision > 400, "the window was written through"
     table = soak.render(report)
     assert "bound of the database" in table
+    assert report.samples[-1].stall_ms >= report.samples[-1].stall_p99_ms > 0
+    assert "longest commit stall" in table
     assert "broken" not in table
 
 

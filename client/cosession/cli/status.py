@@ -37,6 +37,7 @@ def run(given: Given) -> int:
         ("audit", f"{count(status.get('audit_records', 0), 'record')}, {status.get('audit_cut', 0):,} cut"),
         ("clients", f"{count(status['connections'], 'connection')}, {count(status['watches'], 'watch')}"),
         ("conflicts", _conflicts(status)),
+        ("commits", _stalls(status)),
     )
     for name, text in rows:
         render.line(f"{render.paint(f'{name:<9}', 'dim')} {render.escape(text)}")
@@ -75,6 +76,13 @@ def _behind(status: dict[str, Any]) -> str:
     if batches < BEHIND_BATCHES and size < BEHIND_BYTES:
         return ""
     return f"; {count(batches, 'batch')}, {render.size(size)} beyond the log window"
+
+
+def _stalls(status: dict[str, Any]) -> str:
+    longest, most = (status["counters"].get(f"commit_stall_ms.{name}", 0.0) for name in ("max", "p99"))
+    return (
+        f"upkeep held one up for {longest:.1f} ms at most, p99 {most:.1f} ms" if longest else "none held up by upkeep"
+    )
 
 
 def _conflicts(status: dict[str, Any]) -> str:

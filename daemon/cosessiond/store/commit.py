@@ -93,6 +93,10 @@ class Subscriber(Protocol):
         """
         ...
 
+    def stalled(self, stall_s: float) -> None:
+        """What is committed next has waited so long for upkeep."""
+        ...
+
     def audited(self, span: AuditSpan, settled: int, dropped: int) -> None:
         """The audit has moved. Of `settled` records that went alone, `dropped` found no room on the disk."""
         ...
@@ -134,9 +138,12 @@ class Worker:
         subscriber: Subscriber,
         deliver: Callable[..., object],
         room: Room | None = None,
+        now_s: Callable[[], float] = lambda: 0.0,
         *,
         is_idle: bool = False,
     ) -> None:
+        self._now_s = now_s
+        self._stall_s = 0.0  # spent on other work since the last group
         self._engine = engine
         self._is_idle = is_idle
         self._subscriber = subscriber
@@ -211,8 +218,14 @@ class Worker:
     def step(self) -> None:
         """One group, then slices."""
         try:
+            if not self._tickets:
+                self._stall_s = 0.0  # nobody waits
             if (self._tickets or self._notes) and self._share:
+                if self._stall_s:
+                    self._deliver(self._subscriber.stalled, self._stall_s)
                 self._commit(self._share)
+                self._stall_s = 0.0
+            began_s = self._now_s()
             load = Load() if self._is_idle else self.load()
             slices = pacing.slices(load)
             if self._cutting and not self._is_idle:  # beside the turns of the others: neither is put off by the other
@@ -228,6 +241,7 @@ class Worker:
             if self._room.wants and not self._tickets and not self._is_idle:
                 self._room.hold()
             self._tell_of_room()
+            self._stall_s += self._now_s() - began_s
         except StoreBroken as error:
             self.failed = True
             self._deliver(self._subscriber.broken, error)
@@ -341,13 +355,14 @@ class CommitThread:
         subscriber: Subscriber,
         deliver: Callable[..., object],
         room: Room | None = None,
+        now_s: Callable[[], float] = lambda: 0.0,
         *,
         is_idle: bool = False,
     ) -> None:
         self._subscriber = subscriber
         self._deliver = deliver
         self._queue: SimpleQueue[Ticket | Record | Slice | None] = SimpleQueue()
-        self._worker = Worker(engine, subscriber, deliver, room, is_idle=is_idle)
+        self._worker = Worker(engine, subscriber, deliver, room, now_s, is_idle=is_idle)
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
 
     def start(self) -> None:

@@ -50,6 +50,7 @@ from cosessiond.store.quota import Quota, batch_bytes
 from cosessiond.store.record import AuditSpan, Record
 from cosessiond.store.room import Report
 from cosessiond.store.snapshot import Snapshots
+from cosessiond.store.stalls import Stalls
 
 #: What a proposal ends as: the commit, None when there was nothing to write, or why it could not be.
 Result = Committed | CosessionError | None
@@ -78,6 +79,7 @@ class Store:
         self.surplus_batches = engine.surplus.batches  # the same
         self.surplus_bytes = engine.surplus.bytes
         self.read_only = ""  # why nothing is written, "" when all may be
+        self.stalls = Stalls()
         self.index = Index(engine.entries())
         self.snapshots = Snapshots(self.index)
         self.listeners: list[Callable[[Committed], None]] = []
@@ -280,6 +282,10 @@ class Store:
             self._queued.remove(ticket.batch, ticket.size)
             ticket.done(outcome)
         self.flush()
+
+    def stalled(self, stall_s: float) -> None:
+        """See `commit.Subscriber`."""
+        self.stalls.add(stall_s)
 
     def tended(self, position: Position, surplus: Surplus, stored_bytes: int) -> None:
         """See `commit.Subscriber`."""

@@ -107,7 +107,7 @@ def status(core: Core, _call: Call, _request: admin.Status) -> admin.StatusReply
         damage=core.damage.found,
         scrub_time=core.scrubs.time_s,
         scrub_rows=core.scrubs.rows,
-        counters=core.metrics.snapshot(),
+        counters=core.metrics.snapshot() | store.stalls.counters(),
     )
 
 
