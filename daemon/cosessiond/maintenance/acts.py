@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 #: Where each act is (`module:NAME`) and what `cosessiond --help` says of it.
 ACTS: Final[dict[str, tuple[str, str]]] = {
+    "salvage": ("cosessiond.maintenance.salvage:SALVAGE", "what can be proved of a damaged store, as a new one"),
     "verify": ("cosessiond.maintenance.verify:VERIFY", "are the backups whole: all of them, or the named"),
     "inspect": ("cosessiond.maintenance.restore:INSPECT", "what a backup holds, by name or path"),
     "export": ("cosessiond.maintenance.export:EXPORT", "what a backup holds, as JSON lines"),

@@ -138,6 +138,17 @@ class AuditTable:
         return _checked(row)
 
 
+def checked_columns(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A row of the table as it lies there, that matches its hash; else raises StoreDamaged."""
+    _checked(row)
+    return row
+
+
+def put_columns(db: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Put such rows, in the caller's transaction."""
+    db.executemany(_PUT, rows)
+
+
 def due(records: Sequence[Attached], outcomes: Sequence[Outcome]) -> list[Record]:
     """The records that are written with a group of these outcomes: a batch's own only if it changed something now."""
     return [record for index, record in records if index is None or _has_changed(outcomes[index])]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter, deque
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 from msgspec import msgpack
@@ -167,6 +168,18 @@ def write(db: sqlite3.Connection, steps: list[Step]) -> None:
         db.executemany(_PUT_REQUEST, requests)
     db.execute(_FORGET_REQUESTS, (meta.forgotten_revision,))
     reads.write_meta(db, meta)
+
+
+def version_rows(outcome: Committed) -> list[tuple[Any, ...]]:
+    """The rows of `versions` that follow from a batch, one for each change."""
+    encoded = _encode(outcome.origin)
+    return [_version_row(change, outcome, encoded) for change in outcome.changes]
+
+
+def write_rows(db: sqlite3.Connection, entries: Iterable[Entry], versions: Iterable[tuple[Any, ...]]) -> None:
+    """Put live entries and versions as they are, in the caller's transaction."""
+    db.executemany(_PUT_VERSION, versions)
+    db.executemany(_PUT_ENTRY, map(_entry_row, entries))
 
 
 def _request_row(outcome: Committed) -> tuple[Any, ...]:

@@ -272,7 +272,7 @@ def _check_link(previous: bytes, outcome: Committed, digest: bytes, expected: in
 def entry_at(db: sqlite3.Connection, id: EntryId, revision: int) -> Entry | None:
     """See `Engine.entry_at`."""
     row = db.execute(_VERSION_AT, (*id, revision)).fetchone()
-    return _entry(row) if row else None
+    return entry_of_version(row) if row else None
 
 
 def range_at(
@@ -290,7 +290,7 @@ def range_at(
             size += value_bytes
             if len(found) == limit or (found and size > PAST_BYTES):
                 return Page(tuple(found), more=True, reached=reached)
-            entry = _entry(db.execute(_VERSION_IN, (rowid,)).fetchone())
+            entry = entry_of_version(db.execute(_VERSION_IN, (rowid,)).fetchone())
             assert entry is not None, "it is a put"
             found.append(entry)
         reached = key
@@ -425,7 +425,8 @@ def _version(row: tuple[Any, ...]) -> VersionRow:
     return VersionRow((space, project, key), kind, value, version, created, modified, time_ms, _decode_origin(origin))
 
 
-def _entry(row: tuple[Any, ...]) -> Entry | None:
+def entry_of_version(row: tuple[Any, ...]) -> Entry | None:
+    """The entry that a version is, None for a deletion; checked."""
     space, project, key, modified, kind, version, created, time_ms, origin, ttl_ms, owner, _, value = checked(row)
     if kind != "put":
         return None

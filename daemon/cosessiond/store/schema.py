@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -142,6 +143,18 @@ def open_copy(path: Path) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def fill(path: Path, write: Callable[[sqlite3.Connection], None]) -> None:
+    """Make a new store of what `write` puts into its empty tables. Raises ConfigError, StoreBroken."""
+    db = open_database(path, was_used=False)
+    try:
+        write(db)
+        checkpoint(db)
+    except sqlite3.Error as error:
+        raise broken(f"cannot fill {path}", error) from error
+    finally:
+        db.close()
 
 
 def open_target(path: Path) -> sqlite3.Connection:

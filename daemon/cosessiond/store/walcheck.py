@@ -60,6 +60,23 @@ def _later(log: _Log, frames: list[_Frame], failed: int) -> str:
     return ""
 
 
+def frames_that_hold(data: bytes) -> tuple[dict[int, bytes], int]:
+    """The newest copy of each page in a log whose own checksum holds, whatever became of others; and how large pages
+    are (0: it is no log). More than SQLite would read, for whoever checks what is on them.
+    """
+    log = _Log.of(data[:HEADER_BYTES])
+    if log is None:
+        return {}, 0
+    frames = log.frames(data[HEADER_BYTES:])
+    found: dict[int, bytes] = {}
+    before = log.first
+    for frame in frames:
+        if log.sums(frame, before) == frame.sums:
+            found[int.from_bytes(frame.head[:4])] = frame.page
+        before = frame.sums
+    return found, int.from_bytes(data[8:12])
+
+
 class _Frame(NamedTuple):
     """One page in the log. `ends`: it is the last of its transaction."""
 
