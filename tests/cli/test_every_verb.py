@@ -48,7 +48,7 @@ COMMANDS = {
     "debug call": 'get \'{"key": "übung/größe"}\'',
 }
 #: They have tests of their own, since the daemon or the whole environment is theirs, or a daemon in the background.
-APART = {"demo", "stop", "restart", "logs", "backup restore", "backup export", "rescue"}
+APART = {"demo", "stop", "restart", "logs", "backup restore", "backup export", "rescue", "doctor", "salvage"}
 
 
 @pytest.fixture

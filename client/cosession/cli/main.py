@@ -62,6 +62,8 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     "backups": {
         "backup restore": ("cosession.cli.restore:RESTORE", "put one in the place of the store"),
         "backup export": ("cosession.cli.export:EXPORT", "what one holds, as JSON lines"),
+        "doctor": ("cosession.cli.doctor:DOCTOR", "what is wrong, and what to do about it"),
+        "salvage": ("cosession.cli.doctor:SALVAGE", "what can be proved of a damaged store, as a new one"),
         "rescue": ("cosession.cli.rescue:RESCUE", "when something is wrong: back to the newest store that is whole"),
     },
     "the shell": {
