@@ -80,7 +80,8 @@ class StatusReply(Reply, frozen=True, kw_only=True):
     conflicts answered since the start.
 
     What was wrong: `damage` that this daemon has met or was told of, in words; what is damaged is not served.
-    `scrub_time`: when the whole store was last looked through (0: not since the start), `scrub_rows` how much it was.
+    `scrub_time`: when the whole store was last looked through, in seconds since the Unix epoch (0: not since the
+    start), `scrub_rows` how much it was.
 
     The configuration: `config_file`, `config_error` (why it cannot be used now), `config` in force by TABLE.NAME, and
     keys that are `restart_needed` for. `counters` is a flat map of name to number since the start.
