@@ -54,7 +54,7 @@ def test_what_methods_send_is_what_is_said_here(daemon, monkeypatch):
     }
     named = {"revert": {"to_revision": 1}, "session": {"heartbeat_s": 0}}
     by_itself = {"watch", "follow_audit"}  # over a connection of its own
-    without = {"range", "txn", "audit", "session", "sessions", "status", "ping"}
+    without = {"range", "txn", "audit", "session", "sessions", "status", "ping", "backup", "backups"}
     with cosession.connect(daemon.socket) as client:
         for name in sorted(set(docstrings.SENDS) - by_itself):
             del sent[:]
@@ -148,8 +148,8 @@ def test_an_error_that_is_not_named_is_noticed():
 
 
 def test_a_new_error_of_the_protocol_is_noticed():
-    seeded = PROTOCOL.replace("Errors: `future_revision`.\n", "Errors: `future_revision`, `io_error`.\n")
-    assert "cosession.Client.compact: the error io_error is not named" in docstrings.unnamed_errors(
+    seeded = PROTOCOL.replace("`io_error` (of that backup)", "`wrong_type` (of that backup)")
+    assert "cosession.Client.compact: the error wrong_type is not named" in docstrings.unnamed_errors(
         docstrings.routines(), seeded
     )
 
@@ -193,6 +193,6 @@ def test_errors_are_named_by_class_or_code(code, text, named):
 
 
 def test_refusals_are_read_from_the_protocol():
-    assert docstrings.refusals_of("compact", PROTOCOL) == {"future_revision"}
+    assert docstrings.refusals_of("compact", PROTOCOL) == {"future_revision", "damaged", "io_error"}
     assert docstrings.refusals_of("put", PROTOCOL) < docstrings.refusals_of("add", PROTOCOL)
     assert "not_allowed" in docstrings.refusals_of("session.register", PROTOCOL)

@@ -28,11 +28,37 @@ class StoreConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     on_damage: Literal["refuse", "restore"] = "refuse"
 
 
+class BackupConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[backup]`: one is made every so many minutes in which something changed, and when the daemon stops (`every_min`
+    0: only when asked for, or before something that cannot be undone). `bytes_max` 0: four times the newest, but never
+    less than 256 MiB.
+    """
+
+    every_min: int = 60
+    keep_last: int = 3
+    keep_hourly: int = 24
+    keep_daily: int = 7
+    keep_weekly: int = 4
+    bytes_max: int = 0
+
+
+#: What each number of `[backup]` may be.
+BACKUP_SPANS: Final[dict[str, tuple[int, int]]] = {
+    "every_min": (0, 7 * 24 * 60),
+    "keep_last": (1, 1_000),
+    "keep_hourly": (0, 1_000),
+    "keep_daily": (0, 1_000),
+    "keep_weekly": (0, 1_000),
+    "bytes_max": (0, 2**50),
+}
+
+
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file."""
 
     log: LogConfig = field(default_factory=LogConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
+    backup: BackupConfig = field(default_factory=BackupConfig)
     limits: Limits = field(default_factory=Limits)
 
 
@@ -43,6 +69,7 @@ Applies: TypeAlias = Literal["at_once", "new_connections", "restart"]
 APPLIES: Final[dict[str, Applies]] = {
     "log.level": "at_once",
     "store.on_damage": "restart",
+    **{f"backup.{name}": "at_once" for name in BACKUP_SPANS},
     "limits.key_bytes_max": "at_once",
     "limits.value_bytes_max": "at_once",
     "limits.frame_bytes_max": "new_connections",
@@ -110,14 +137,17 @@ def wrong_value(key: str, value: Any) -> str:
     """Why `key` cannot have this value, as the file gave it; "" when it can."""
     table, _, name = key.partition(".")
     if table == "limits":
-        return _wrong_limit(name, value)
+        least, most = getattr(FLOORS, name), getattr(LIMITS, name)
+        return _wrong_number(key, value, least=least, most=most)
+    if table == "backup":
+        least, most = BACKUP_SPANS[name]
+        return _wrong_number(key, value, least=least, most=most)
     part = StoreConfig if table == "store" else LogConfig
     words = next(get_args(each.type) for each in structs.fields(part) if each.name == name)
     return "" if value in words else f"{key} = {shown(value)}, allowed is {', '.join(words[:-1])} or {words[-1]}"
 
 
-def _wrong_limit(name: str, value: Any) -> str:
-    least, most = getattr(FLOORS, name), getattr(LIMITS, name)
+def _wrong_number(key: str, value: Any, *, least: float, most: float) -> str:
     kind = type(most)
     if type(value) is not int and not (kind is float and type(value) is float):
         what = "a number" if kind is float else "a whole number"
@@ -125,7 +155,7 @@ def _wrong_limit(name: str, value: Any) -> str:
         return ""
     else:
         what = ""
-    return f"limits.{name} = {shown(value)}, allowed is {f'{what} from ' if what else ''}{least} to {most}"
+    return f"{key} = {shown(value)}, allowed is {f'{what} from ' if what else ''}{least} to {most}"
 
 
 def shown(value: Any) -> str:

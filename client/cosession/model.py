@@ -202,3 +202,25 @@ class AuditRecord(Struct, frozen=True, kw_only=True):
     subject: str = ""
     outcome: str = ""
     facts: dict[str, Any] = {}
+
+
+class Backup(Struct, frozen=True, kw_only=True):
+    """One backup of the whole store, a file of the daemon's machine.
+
+    `state` is "valid" when it can be restored, as far as can be seen without reading it: it was read from end to end
+    before it got its `name`. Else it is "damaged", or one of its two files is missing: "no_manifest", "no_database".
+    `reason` says why it was made; `revision` of `epoch` is where the store stood, with so many live `entries`, and
+    `time` when, in seconds since the Unix epoch. Its file has `size_bytes`, its database that `schema`, and the daemon
+    that made it had that `version`. Nothing but the size is known without a manifest.
+    """
+
+    name: str
+    state: Literal["valid", "damaged", "no_manifest", "no_database"]
+    reason: str = ""
+    epoch: str = ""
+    revision: int = 0
+    entries: int = 0
+    size_bytes: int = 0
+    time: float = 0.0
+    schema: int = 0
+    version: str = ""

@@ -6,13 +6,14 @@ Rule: read `serve` top to bottom as the architecture. Nothing is decided here.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import resource
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -21,7 +22,8 @@ from cosession import paths
 from cosession._version import __version__
 from cosession.errors import CosessionError
 from cosession.messages.limits import Limits
-from cosessiond.clock import LoopTimers, SystemClock, SystemEntropy, pause, ulid
+from cosessiond.backups.vault import Vault
+from cosessiond.clock import Clock, LoopTimers, SystemClock, SystemEntropy, pause, ulid
 from cosessiond.maintenance import swap, upgrade
 from cosessiond.maintenance.task import Task
 from cosessiond.metrics import Metrics
@@ -41,10 +43,13 @@ from cosessiond.server.roomwatch import RoomWatch
 from cosessiond.sessions import identity, probes, watching
 from cosessiond.store.commit import CommitThread
 from cosessiond.store.engine import StoreBroken, StoreDamaged
+from cosessiond.store.leases import Deadlines
 from cosessiond.store.marks import Marker
 from cosessiond.store.room import Room
 
 DRAIN_S: Final = 5.0
+#: Of that, what is left to end a backup for which there is no time.
+BACKUP_ENDS_S: Final = 0.5
 #: How often the daemon looks whether its lock and socket are still its own; the only timer of an idle daemon. The
 #: kernel would tell at once (inotify, kqueue), but only through a thread or a foreign library, for what happens when
 #: somebody cleans up by hand. Until then nothing is at risk: whoever starts another daemon is told whose process to
@@ -82,21 +87,20 @@ async def serve(configuration: Configuration, log: Any, ready: Callable[[], None
         store = opened(task, marker, config=configuration.in_force, log=log, is_idle=bool(read_only))
         engine, wrong, known = stack.enter_context(store)
         me = _myself(daemon_id, socket_path, state, started_s)
+        vault = stack.enter_context(_open_vault(state, loop, log))
         world = World(
             clock=clock,
             entropy=entropy,
             timers=LoopTimers(loop),
-            processes=lambda deadlines: watching.ProcessWatch(
-                clock, deadlines, watching.system_notifier(loop.add_reader, loop.remove_reader)
-            ),
+            processes=lambda deadlines: _watch_processes(loop, clock, deadlines),
             disk=probes.DiskProbe(state_fd, clock),
             host=socket.gethostname(),
             secret=secret.read_or_make(state, state_fd, entropy.random_bytes),
             marker=marker,
+            vault=vault,
         )
         consequences = _consequences(stopping, marker, latch, log)
-        _raise_descriptor_limit(configuration.in_force.limits)
-        configuration.listeners.append(lambda new: _raise_descriptor_limit(new.limits))
+        _follow_descriptor_limit(configuration)
         core = assemble(engine, me, world, consequences, configuration=configuration, metrics=metrics)
         room = _watch_room(stack, core, state, state_fd, log)
         core.store.read_only = read_only
@@ -123,7 +127,7 @@ async def serve(configuration: Configuration, log: Any, ready: Callable[[], None
         await stopping.wait()
         log.info("stopping")
         listener.close()
-        await _drain(core)
+        await _drain(core, log)
     log.info("stopped", revision=core.store.revision)
 
 
@@ -223,17 +227,42 @@ def _watch_configuration(core: Core, loop: asyncio.AbstractEventLoop, log: Any) 
     )
 
 
-async def _drain(core: Core) -> None:
-    """Refuse new writes, let what is in flight finish for at most DRAIN_S, then say goodbye."""
+@contextlib.contextmanager
+def _open_vault(state: Path, loop: asyncio.AbstractEventLoop, log: Any) -> Iterator[Vault]:
+    vault = Vault(state, version=__version__, deliver=loop.call_soon_threadsafe, log=log)
+    yield vault
+    vault.close()
+
+
+def _watch_processes(loop: asyncio.AbstractEventLoop, clock: Clock, deadlines: Deadlines) -> watching.ProcessWatch:
+    return watching.ProcessWatch(clock, deadlines, watching.system_notifier(loop.add_reader, loop.remove_reader))
+
+
+async def _drain(core: Core, log: Any) -> None:
+    """Refuse new writes, let what is in flight finish for at most DRAIN_S, then say goodbye and back up."""
     core.drain()
     leaving = CosessionError("cannot go on: the daemon is shutting down; connect again", code="shutting_down")
     deadline = core.clock.monotonic() + DRAIN_S
     while core.clock.monotonic() < deadline and core.in_flight:  # noqa: ASYNC110  # a few ms, once in a life
         await asyncio.sleep(0.002)
+    backed_up = asyncio.Event()
+    core.backups.stop(backed_up.set)
     for conversation in list(core.conversations):
         conversation.leave(leaving)
     while core.clock.monotonic() < deadline and core.conversations:  # noqa: ASYNC110
         await asyncio.sleep(0.002)
+    await _back_up(core, backed_up, deadline - BACKUP_ENDS_S, log)
+
+
+async def _back_up(core: Core, backed_up: asyncio.Event, deadline_s: float, log: Any) -> None:
+    """Wait for the last backup as long as there is time."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(backed_up.wait(), max(0.0, deadline_s - core.clock.monotonic()))
+    if not backed_up.is_set():
+        log.warning("no time for a backup before the end; it is left to the next start")
+        core.backups.give_up()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(backed_up.wait(), BACKUP_ENDS_S)
 
 
 def _guard(core: Core, lock: InstanceLock, socket_path: Path, log: Any, also: Callable[[], object]) -> None:
@@ -275,6 +304,11 @@ def _holder(daemon_id: str, *, socket_path: str) -> Holder:
         version=__version__,
         daemon_id=daemon_id,
     )
+
+
+def _follow_descriptor_limit(configuration: Configuration) -> None:
+    _raise_descriptor_limit(configuration.in_force.limits)
+    configuration.listeners.append(lambda new: _raise_descriptor_limit(new.limits))
 
 
 def _raise_descriptor_limit(limits: Limits) -> None:

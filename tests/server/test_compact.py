@@ -67,7 +67,7 @@ def test_what_changes_nothing_leaves_no_record(filled):
             peer.code("compact", revision=newest + 1)
             peer.reply("admin.reload")
         records = peer.reply("audit", after=0, kind="admin")["records"]
-    assert [each["operation"] for each in records] == ["start", "compact"]
+    assert [each["operation"] for each in records] == ["start", "backup", "compact"]
 
 
 def test_a_time_will_do_as_well(filled):

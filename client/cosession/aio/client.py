@@ -24,7 +24,7 @@ from cosession.project import branch_of, project_of, worktree_of
 from cosession.reach import target_of
 
 from .audit import AuditTrail
-from .contended import Contended
+from .backups import Backups
 from .io import Gate, Link, Startable, launch, now, pause
 from .linking import Common, open_link
 from .session import ENDED, Beats, Session
@@ -36,7 +36,7 @@ HEARTBEAT_S: Final = 20.0
 CLOSE_S: Final = 2.0
 
 
-class Client(Contended, Startable):
+class Client(Backups, Startable):
     """What `connect` returns: the shared context, sessions and watches of one program.
 
     One connection, made anew when it is lost, within the time of a call: reads are repeated, writes too, with the same

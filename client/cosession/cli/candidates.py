@@ -6,6 +6,9 @@ most, and whatever goes wrong means that there are none.
 
 from __future__ import annotations
 
+import os
+
+from cosession import paths
 from cosession.cli.line import Line
 from cosession.cli.options import Given
 from cosession.cli.scope import project_of_command
@@ -91,6 +94,15 @@ def projects(given: Given) -> list[Candidate]:
     found = dict.fromkeys([here, *(each["project"] for each in _sessions(given, ended=True))], "")
     found.pop("", None)
     return list(found.items())
+
+
+def backups() -> list[Candidate]:
+    """The backups that lie there, newest first, whether or not a daemon runs."""
+    try:
+        names = os.listdir(f"{paths.state_directory()}/backups")  # noqa: PTH208 - on the fast path
+    except (OSError, CosessionError):
+        return []
+    return [(name.removesuffix(".db"), "") for name in sorted(names, reverse=True) if name.endswith(".db")]
 
 
 def _sessions(given: Given, *, ended: bool) -> list[dict[str, Any]]:

@@ -61,7 +61,7 @@ COMPACT = Verb(
     summary="Drop the older batches of the log, for all projects.",
     text="Revisions below can no longer be read at, and watches that have not come so far begin anew. `history` keeps\n"
     "the newest 50 versions of each entry, but of one that was deleted below. The room is used again; the file does\n"
-    "not become smaller.",
+    "not become smaller. What goes is in a backup, which is made first where there is none of it.",
     options=(
         Option("--to", "REV", "the oldest revision that stays, or a time as in `get --at`"),
         Option("--keep", "N", "keep the newest N batches"),

@@ -183,10 +183,12 @@ def _values(
     if placeholder in ("PATH", "FILE"):
         return [_FILES]
     placeholder = placeholder.rstrip("0123456789")
-    if placeholder not in (*_KEYS, "ID", "P"):
+    if placeholder not in (*_KEYS, "ID", "P", "BACKUP"):
         return []
     from cosession.cli import candidates as asked
 
+    if placeholder == "BACKUP":
+        return asked.backups()
     if placeholder in _KEYS:
         return asked.keys(given, last, is_word)
     return asked.projects(given) if placeholder == "P" else asked.sessions(given, ended=ended)

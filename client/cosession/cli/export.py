@@ -90,7 +90,7 @@ def _export(bar: Progress, words: list[str], descriptor: int) -> dict[str, Any]:
 
 EXPORT = Verb(
     "backup export",
-    "NAME | --latest | --live",
+    "BACKUP | --latest | --live",
     run,
     summary="Print what a backup holds as JSON lines: each entry, and on request its kept versions.",
     text="First a line that says what it is, then one object a line by space, project and key: `entry`, behind them\n"

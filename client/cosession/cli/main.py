@@ -60,6 +60,9 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "audit": ("cosession.cli.audit:AUDIT", "what the daemon judged, refused and was told to do"),
     },
     "backups": {
+        "backup now": ("cosession.cli.backup:NOW", "make one, and verify it"),
+        "backup list": ("cosession.cli.backup:LIST", "what backups there are"),
+        "backup verify": ("cosession.cli.backup:VERIFY", "read them from end to end"),
         "backup restore": ("cosession.cli.restore:RESTORE", "put one in the place of the store"),
         "backup export": ("cosession.cli.export:EXPORT", "what one holds, as JSON lines"),
         "doctor": ("cosession.cli.doctor:DOCTOR", "what is wrong, and what to do about it"),

@@ -135,7 +135,7 @@ def _lost(plan: dict[str, Any]) -> str:
 
 RESTORE = Verb(
     "backup restore",
-    "NAME | --latest",
+    "BACKUP | --latest",
     run,
     summary="Put a backup in the place of the store: by name, by path, or the newest.",
     text="The backup is verified and the plan shown before anything is done. The daemon is stopped for it and started\n"

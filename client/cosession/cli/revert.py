@@ -59,6 +59,8 @@ def run_purge(given: Given) -> int:
     if reply["written"]:
         render.line(f"deleted at revision {reply['written']['mod_revision']}")
     render.line(f"{render.count(reply['purged'], 'value')} purged")
+    if reply.get("backups_dropped"):
+        render.line(f"{render.count(len(reply['backups_dropped']), 'backup')} that held it removed; a new one made")
     for backup in reply["backups"]:
         render.line(render.escape(f"still in backup {backup}"))
     render.note("copies that were made outside (of the state directory, by other programs) are not known and stay")
@@ -92,7 +94,8 @@ PURGE = Verb(
     run_purge,
     summary="Delete KEY and take its values out of history, log and files, for good.",
     text="Who wrote it and when stays, and so do the hashes that prove the rest unchanged. It ends with writing the\n"
-    "whole database anew, while which nothing else is written. When it was interrupted, run it again.",
+    "whole database anew, while which nothing else is written; with a backup of that; and with the removal of those\n"
+    "that hold a value of it. When it was interrupted, run it again.",
     options=(Option("--before", "REV", "only versions below this revision; KEY stays if it is newer"),),
     examples=(
         ("cosession purge notes/token", "a secret that should never have been written"),

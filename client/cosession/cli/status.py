@@ -33,6 +33,7 @@ def run(given: Given) -> int:
         ("entries", f"{status['entries']:,}, {render.size(status['live_bytes'])}"),
         ("database", f"{render.size(status['database_bytes'])} with log and history{_behind(status)}"),
         ("disk", _disk(status)),
+        ("backups", _backups(status.get("backups") or {})),
         ("sessions", f"{status['sessions']:,} alive"),
         ("audit", f"{count(status.get('audit_records', 0), 'record')}, {status.get('audit_cut', 0):,} cut"),
         ("clients", f"{count(status['connections'], 'connection')}, {count(status['watches'], 'watch')}"),
@@ -60,6 +61,23 @@ def run(given: Given) -> int:
         changed = ", ".join(status["restart_needed"])
         render.line(f"{render.paint('config   ', 'yellow')} {render.escape(changed)}: changed at a restart only")
     return 0
+
+
+def _backups(said: dict[str, Any]) -> str:
+    """The newest that can be restored, how many there are, and what goes on or went wrong."""
+    newest = said.get("newest")
+    text = "none yet"
+    if newest:
+        number, size = count(said["count"], "backup"), render.size(said["size_bytes"])
+        text = f"newest {render.span(said['age_s'])} old, at revision {newest['revision']}; {number}, {size}"
+    if said.get("phase"):
+        part = said["done_bytes"] / said["total_bytes"] if said["total_bytes"] else 0.0
+        text += f"; {said['phase']} another, {part:.0%}"
+    if said.get("damaged"):
+        text += f"; {said['damaged']:,} cannot be used, see: cosession backup list"
+    if said.get("error"):
+        text += f"; the last one failed: {said['error']}"
+    return text
 
 
 def _disk(status: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from cosession.messages import admin, audit, past, sessions, store, turns, watches
+from cosession.messages import admin, audit, backup, past, sessions, store, turns, watches
 from cosession.messages.base import Reply, Request, reply_type
 
 REQUESTS: Final[dict[str, type[Request[Any]]]] = {
@@ -35,6 +35,9 @@ REQUESTS: Final[dict[str, type[Request[Any]]]] = {
         past.Purge,
         turns.Turn,
         audit.Audit,
+        backup.BackupNow,
+        backup.BackupList,
+        backup.BackupVerify,
         watches.Watch,
         watches.Unwatch,
         sessions.Register,
@@ -51,6 +54,7 @@ __all__ = [
     "Request",
     "admin",
     "audit",
+    "backup",
     "past",
     "reply_type",
     "sessions",

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from cosession.messages.base import Reply, Request
 from cosession.messages.limits import Limits
+from cosession.model import Backup
 
 
 class HelloReply(Reply, frozen=True, kw_only=True):
@@ -59,6 +60,23 @@ class Ping(Request[PingReply], frozen=True, kw_only=True):
     method: ClassVar[str] = "ping"
 
 
+class BackupsStatus(Struct, frozen=True, kw_only=True):
+    """`count` backups of `size_bytes` together, of which `damaged` cannot be used; the `newest` that can, and its
+    `age_s`; `error`: why the last one failed, "" when it did not; how far the one is that is being made (`phase` ""
+    when none is): `done_bytes` of `total_bytes`.
+    """
+
+    count: int = 0
+    damaged: int = 0
+    size_bytes: int = 0
+    newest: Backup | None = None
+    age_s: float = 0.0
+    error: str = ""
+    phase: str = ""
+    done_bytes: int = 0
+    total_bytes: int = 0
+
+
 class StatusReply(Reply, frozen=True, kw_only=True):
     """The state of the daemon on one page.
 
@@ -84,7 +102,8 @@ class StatusReply(Reply, frozen=True, kw_only=True):
     start), `scrub_rows` how much it was.
 
     The configuration: `config_file`, `config_error` (why it cannot be used now), `config` in force by TABLE.NAME, and
-    keys that are `restart_needed` for. `counters` is a flat map of name to number since the start.
+    keys that are `restart_needed` for. `backups`: see `BackupsStatus`. `counters` is a flat map of name to number since
+    the start.
     """
 
     pid: int
@@ -123,6 +142,7 @@ class StatusReply(Reply, frozen=True, kw_only=True):
     config_error: str = ""
     config: dict[str, Any] = {}
     restart_needed: list[str] = []
+    backups: BackupsStatus = BackupsStatus()
     counters: dict[str, Any] = {}
 
 

@@ -42,7 +42,8 @@ class Compact(Request[CompactReply], frozen=True, kw_only=True):
     """Drop the batches of the log below `revision`, at most the present one; answered when they are gone.
 
     The newest 50 versions of each entry stay, for `history`, but of one that was deleted below. Watches that have not
-    come so far end with `compacted`. What is below the log window already is nothing to do. Errors: future_revision.
+    come so far end with `compacted`. What is below the log window already is nothing to do. What goes is in a backup
+    first. Errors: future_revision, damaged, io_error.
     """
 
     method: ClassVar[str] = "compact"
@@ -100,13 +101,14 @@ class Revert(Request[RevertReply], frozen=True, kw_only=True):
 
 class PurgeReply(Reply, frozen=True, kw_only=True):
     """`written` is the deletion (None: the entry was absent, or stays), `purged` how many versions lost their value
-    now, `backups` those that still hold one of them. `repeated` is True when this request id had been committed
-    before.
+    now. A new backup was made then, and those that still held one of them were dropped (`backups_dropped`); `backups`
+    hold one still, since that failed. `repeated` is True when this request id had been committed before.
     """
 
     written: Written | None = None
     purged: int = 0
     backups: list[str] = []
+    backups_dropped: list[str] = []
     repeated: bool = False
 
 

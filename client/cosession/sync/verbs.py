@@ -284,7 +284,7 @@ class Verbs:
         """Drop the log below `revision`: older ones can no longer be read at or watched from; `history` stays.
 
         Returns when it is gone: how many batches went, and the `compact_revision` since. Raises CosessionError
-        `future_revision` when the store is not there yet.
+        `future_revision` when the store is not there yet, `damaged` or `io_error` of the backup that comes first.
         """
         return self.call(Compact(revision=revision), timeout_s=timeout_s)
 

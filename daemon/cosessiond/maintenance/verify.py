@@ -1,7 +1,7 @@
 """verify: backups are read from end to end, their restore is rehearsed, and they are held against their manifests.
 
-The daemon has its own copies proved by it as well, before they get a name (`--partial`): in a process of their own they
-take nobody's turn, where in a thread each commit would wait for them at the interpreter's lock.
+The daemon has its own copies proved by it as well, before they get a name (`--attached --partial`): in a process of
+their own they take nobody's turn, where in a thread each commit would wait for them at the interpreter's lock.
 
 Rule: changes nothing, and needs no lock: a backup under its final name is only ever removed.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from typing import Any, Final
 
 import msgspec
@@ -23,12 +24,15 @@ from cosessiond.store.verifying import Facts
 
 #: Whoever serves is in more of a hurry.
 NICE: Final = 10
+_PARENT_GONE: Final = 141
 
 
 def verify(task: Task) -> dict[str, Any]:
     """The named backups, all of them without a name; or the facts of one that is being made."""
-    with contextlib.suppress(OSError):
-        os.nice(NICE)
+    if task.flag("--attached"):
+        threading.Thread(target=_end_with_input, daemon=True).start()
+        with contextlib.suppress(OSError):
+            os.nice(NICE)
     with contextlib.closing(BackupDirectory(task.state)) as directory:
         if task.flag("--partial"):
             return {"facts": msgspec.to_builtins(_partial(task, directory))}
@@ -40,6 +44,13 @@ def verify(task: Task) -> dict[str, Any]:
                 )
         names = task.words or list(found)
         return {"backups": [_verified(task, directory, found[name]) for name in names]}
+
+
+def _end_with_input() -> None:
+    """Whoever started this has gone when it can write no more."""
+    while os.read(0, 1):
+        pass
+    os._exit(_PARENT_GONE)
 
 
 def _partial(task: Task, directory: BackupDirectory) -> Facts:
@@ -67,4 +78,4 @@ def _verified(task: Task, directory: BackupDirectory, found: Found) -> dict[str,
     return {"name": found.name, "wrong": wrong}
 
 
-VERIFY: Final = Act(verify, words=(0, 1_000), options={"--partial": False}, changes=False)
+VERIFY: Final = Act(verify, words=(0, 1_000), options={"--partial": False, "--attached": False}, changes=False)

@@ -11,12 +11,26 @@ from typing import Final
 from msgspec import Struct
 
 from cosessiond.audit.journal import Journal
+from cosessiond.backups.schedule import Backups
+from cosessiond.backups.vault import Vault
 from cosessiond.clock import Clock, Entropy, Timers
 from cosessiond.metrics import Metrics
 from cosessiond.process.configuration import Configuration
 from cosessiond.server.core import Core, Identity
 from cosessiond.server.damage import Damage
-from cosessiond.server.handlers import admin, audit, purge, reads, retention, revert, sessions, turns, watch, writes
+from cosessiond.server.handlers import (
+    admin,
+    audit,
+    backup,
+    purge,
+    reads,
+    retention,
+    revert,
+    sessions,
+    turns,
+    watch,
+    writes,
+)
 from cosessiond.server.scrubs import Scrubs
 from cosessiond.server.table import Operation, table_of
 from cosessiond.sessions.ports import Processes
@@ -42,12 +56,15 @@ TABLE: Final[dict[str, Operation]] = table_of(
         *retention.ROWS,
         *sessions.ROWS,
         *audit.ROWS,
+        *backup.ROWS,
     )
 )
 
 
 class World(Struct, frozen=True, kw_only=True):
-    """What the core sees of the world outside. `secret` keys the session tokens, `marker` writes marks of the store."""
+    """What the core sees of the world outside. `secret` keys the session tokens, `marker` writes marks of the store;
+    without a `vault` there are no backups.
+    """
 
     clock: Clock
     entropy: Entropy
@@ -57,6 +74,7 @@ class World(Struct, frozen=True, kw_only=True):
     host: str
     secret: bytes
     marker: Marker | None = None
+    vault: Vault | None = None
 
 
 class Consequences(Struct, frozen=True, kw_only=True):
@@ -93,18 +111,18 @@ def assemble(
     )
     deadlines = Deadlines(world.clock, world.timers)
     expiry = Expiry(store, deadlines)
-    registry = Registry(
-        store,
-        clock=world.clock,
-        entropy=world.entropy,
-        deadlines=deadlines,
-        process_watch=world.processes(deadlines),
-        host=world.host,
-        disk=world.disk,
-        secret=world.secret,
-    )
+    registry = _registry(store, world, deadlines)
     journal = Journal(store, world.clock, metrics)
     store.records_of = journal.records_of
+    backups = Backups(
+        store,
+        world.vault,
+        deadlines,
+        world.clock,
+        metrics=metrics,
+        journal=journal,
+        configuration=configuration,
+    )
     watches = WatchHub(store, metrics, limits)
     # In this order: what ends because of a batch is decided before anyone outside hears of the batch.
     store.listeners += [expiry.published, registry.published, watches.published]
@@ -121,6 +139,7 @@ def assemble(
         expiry=expiry,
         registry=registry,
         journal=journal,
+        backups=backups,
         deadlines=deadlines,
         clock=world.clock,
         configuration=configuration,
@@ -133,4 +152,18 @@ def assemble(
     )
     store.flush = core.flush
     store.on_audit = core.waiting.wake
+    backups.on_end = core.waiting.wake
     return core
+
+
+def _registry(store: Store, world: World, deadlines: Deadlines) -> Registry:
+    return Registry(
+        store,
+        clock=world.clock,
+        entropy=world.entropy,
+        deadlines=deadlines,
+        process_watch=world.processes(deadlines),
+        host=world.host,
+        disk=world.disk,
+        secret=world.secret,
+    )

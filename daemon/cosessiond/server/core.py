@@ -14,6 +14,7 @@ from cosession.config import Config
 from cosession.errors import CosessionError
 from cosessiond.audit.journal import Journal
 from cosessiond.audit.records import Caller
+from cosessiond.backups.schedule import Backups
 from cosessiond.clock import Clock
 from cosessiond.metrics import Metrics
 from cosessiond.process.configuration import Configuration
@@ -80,6 +81,7 @@ class Core:
         expiry: Expiry,
         registry: Registry,
         journal: Journal,
+        backups: Backups,
         deadlines: Deadlines,
         clock: Clock,
         configuration: Configuration,
@@ -96,6 +98,7 @@ class Core:
         self.expiry = expiry
         self.registry = registry
         self.journal = journal
+        self.backups = backups
         self.deadlines = deadlines
         self.runqueue = RunQueue(deadlines)
         self.turns = Turns(deadlines, metrics, flush=self.flush)
@@ -123,6 +126,7 @@ class Core:
         self.journal.acted("start", subject=self.identity.version, caller=self._myself())
         self.expiry.start(list(self.store.index))
         self.registry.start()
+        self.backups.start()
 
     def configure(self, config: Config) -> None:
         """Go by another configuration from now on; each connection keeps what `hello` has told it."""

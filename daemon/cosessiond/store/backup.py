@@ -160,10 +160,10 @@ class BackupDirectory:
             sync_directory(self.descriptor)
         return left
 
-    def free_bytes(self) -> int:
-        """Room on the disk."""
+    def room(self) -> tuple[int, int]:
+        """Bytes free on the disk, and all that it has."""
         volume = os.fstatvfs(self.descriptor)
-        return volume.f_bavail * volume.f_frsize
+        return volume.f_bavail * volume.f_frsize, volume.f_blocks * volume.f_frsize
 
     def _names(self) -> set[str]:
         return set(os.listdir(self.descriptor))  # noqa: PTH208 - of an open directory

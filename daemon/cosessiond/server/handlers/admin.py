@@ -11,6 +11,7 @@ from cosession.messages.limits import PROTOCOL_OLDEST, PROTOCOL_VERSION
 from cosessiond.server import admission
 from cosessiond.server.conversation import Call
 from cosessiond.server.core import Core
+from cosessiond.server.handlers.backup import public
 from cosessiond.server.table import Access, Row
 
 #: A client that claims more has invented it; 2**53 is where JSON's numbers end.
@@ -107,7 +108,25 @@ def status(core: Core, _call: Call, _request: admin.Status) -> admin.StatusReply
         damage=core.damage.found,
         scrub_time=core.scrubs.time_s,
         scrub_rows=core.scrubs.rows,
+        backups=_backups(core),
         counters=core.metrics.snapshot() | store.stalls.counters(),
+    )
+
+
+def _backups(core: Core) -> admin.BackupsStatus:
+    backups, making = core.backups, core.backups.making
+    newest = backups.newest
+    shown = public(newest) if newest else None
+    return admin.BackupsStatus(
+        count=len(backups.found),
+        damaged=sum(each.state != "valid" for each in backups.found),
+        size_bytes=sum(each.size_bytes for each in backups.found),
+        newest=shown,
+        age_s=max(0.0, core.clock.wall_ms() / 1000 - shown.time) if shown else 0.0,
+        error=backups.error,
+        phase=making.phase if making else "",
+        done_bytes=making.done_bytes if making else 0,
+        total_bytes=making.total_bytes if making else 0,
     )
 
 

@@ -3,7 +3,8 @@
 First the entry is deleted, as by anybody and seen by its watches; then its versions and log rows lose their values, a
 slice at a time between commits; then the whole database is written anew, which alone leaves no byte of them. Each of
 the three may be done again, so an interrupted purge is repeated and never wrong. The audit has that it began before the
-first value goes, and how it ended: one without an end was interrupted.
+first value goes, and how it ended: one without an end was interrupted. Then a backup without those values is made, and
+those that have them are dropped; when it could not be made they stay, and are named.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ class _Purge:
         """Delete the entry where it is not to stay."""
         self._delete()
         self._core.purges += 1
+        self._core.backups.hold()
 
     def _delete(self) -> None:
         """Raises CosessionError."""
@@ -141,21 +143,29 @@ class _Purge:
             self._fail(_full())
         else:
             self._core.store.snapshots.forget(self._id)
-            self._core.purges -= 1
-            self._record("ok")
-            written = all_written(self._deletion) if self._deletion else []
-            self._call.reply(
-                past.PurgeReply(
-                    revision=self._core.store.revision,
-                    written=written[0] if written else None,
-                    purged=self._values,
-                    backups=backups_that_hold(self._id, self._before),
-                    repeated=self._deletion is not None and self._deletion.repeated,
-                )
+            self._core.backups.forget(self._id, self._before, self._forgotten)
+            self._core.backups.release()
+
+    def _forgotten(self, dropped: list[str], left: list[str]) -> None:
+        """The store has nothing of it any more, and nor have the backups but for those `left`."""
+        self._core.purges -= 1
+        self._record("ok")
+        written = all_written(self._deletion) if self._deletion else []
+        self._call.reply(
+            past.PurgeReply(
+                revision=self._core.store.revision,
+                written=written[0] if written else None,
+                purged=self._values,
+                backups=left,
+                backups_dropped=dropped,
+                repeated=self._deletion is not None and self._deletion.repeated,
             )
+        )
+        self._core.flush()
 
     def _fail(self, error: CosessionError) -> None:
         self._core.purges -= 1
+        self._core.backups.release()
         self._record(error.code)
         self._call.fail(error)
 
@@ -164,12 +174,6 @@ class _Purge:
         self._is_told = self._core.journal.acted(
             "purge", caller=self._caller, outcome=outcome, project=project, subject=key, follows=self._is_told
         )
-
-
-def backups_that_hold(id: EntryId, before: int) -> list[str]:
-    """The backups that still hold a value of `id` from below revision `before`. This release makes none."""
-    del id, before
-    return []
 
 
 def _full() -> CosessionError:

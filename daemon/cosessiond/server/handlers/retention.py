@@ -9,6 +9,7 @@ from typing import Final
 
 from cosession.errors import CosessionError, InvalidRequest
 from cosession.messages import past
+from cosessiond.backups.vault import Outcome
 from cosessiond.server import admission
 from cosessiond.server.conversation import Call
 from cosessiond.server.core import Core
@@ -16,7 +17,7 @@ from cosessiond.server.table import Access, Row
 
 
 def compact(core: Core, call: Call, request: past.Compact) -> None:
-    """Raise the lower end of the log window; answered when everything below is gone."""
+    """Raise the lower end of the log window; answered when everything below is gone, and there is a backup of it."""
     store = core.store
     revision = admission.revision(request.revision, "revision")
     if revision == 0:
@@ -33,9 +34,22 @@ def compact(core: Core, call: Call, request: past.Compact) -> None:
         now = store.compact_revision
         call.reply(past.CompactReply(revision=store.revision, compact_revision=now, dropped=now - before))
 
-    if revision > before:  # what changes nothing leaves no record: records crowd out records
-        core.journal.acted("compact", caller=call.conversation.caller(), subject=str(revision))
-    store.compact(revision, done)
+    if revision <= before:
+        done()  # what changes nothing leaves no record: records crowd out records
+        return
+    caller = call.conversation.caller()
+
+    def backed_up(outcome: Outcome | CosessionError) -> None:
+        if isinstance(outcome, CosessionError) and outcome.code != "disk_full":  # this is what makes room
+            call.fail(outcome)
+            return
+        core.journal.acted("compact", caller=caller, subject=str(revision))
+        try:
+            store.compact(revision, done)
+        except CosessionError as error:
+            call.fail(error)
+
+    core.backups.before("compact", revision - 1, backed_up)
 
 
 ROWS: Final = (Row(past.Compact, Access.WRITE, compact),)
