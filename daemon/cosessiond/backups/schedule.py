@@ -126,7 +126,8 @@ class Backups:
         """Make the last one, if there is anything new in the store; `done` when that is over, also if it failed."""
         self._ended = True
         self._deadlines.cancel("backup")
-        if self._vault is None or not self._config.every_min or self.holds(self._store.revision) or self._held:
+        is_idle = not self._config.every_min or self._held or self._store.read_only  # a disk that fails is left alone
+        if self._vault is None or is_idle or self.holds(self._store.revision):
             done()
         else:
             self.make("shutdown", lambda _: done())
@@ -314,7 +315,7 @@ class Backups:
 
     def _arm(self) -> None:
         """Called with each change, so cheap while there is nothing to do."""
-        if self._armed or self._ended or self._making is not None or not self._config.every_min:
+        if self._armed or self._ended or self._making or not self._config.every_min or self._store.read_only:
             return
         if not self.holds(self._store.revision) and self._store.revision:
             self._armed = True
