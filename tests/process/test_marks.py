@@ -139,6 +139,7 @@ HARMLESS = {
     "removed": None,
     "empty": b"",
     "torn": b'{"epoch": "',
+    "no text": b'{"epoch": "\xe5", "revision": 1}',
     "nonsense": bytes(range(256)),
     "another hash": b'{"epoch": "e", "revision": 99, "chain_hash": "", "hash": "00"}',
     "older": "older",

@@ -31,7 +31,7 @@ def unsealed(data: bytes, kind: type[T]) -> T | None:
         if members.pop("hash", "") != _hash(members):
             return None
         return msgspec.convert(members, kind)
-    except (msgspec.MsgspecError, RecursionError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
 
 
