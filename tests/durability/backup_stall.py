@@ -2,8 +2,8 @@
 
     python tests/durability/backup_stall.py --mib 1024 --seconds 20
 
-One client puts 200 B, one after the other, so that each waits for its own sync; first alone, then while backups are made
-one after the other. The store is filled with values of 200 KiB, whose history and log weigh most.
+One client puts 200 B, one after the other, so that each waits for its own sync; first alone, then while a backup is
+made. The store is filled with values of 200 KiB, whose history and log weigh most.
 
 Rule: it measures and judges nothing; a ratio is worth more than a figure.
 """
