@@ -28,6 +28,7 @@ from cosession.messages.base import Reply
 from cosessiond import app
 from cosessiond.sessions import verdict, watching
 from cosessiond.store.migrations import m001, m002, m003
+from proof.table import PROOFS
 from source_tree import PACKAGES, ROOT, modules
 
 #: Every structure that travels, beside the requests and replies.
@@ -67,6 +68,7 @@ NUMBERS: Final[tuple[tuple[str, object], ...]] = (
     ("DRAIN_S", app),
     ("LATCH_S", reach),
 )
+DATE: Final = r"20\d\d-\d\d-\d\d"
 #: So many places to begin reading the README names.
 ENTRY_POINTS: Final = 8
 
@@ -289,6 +291,32 @@ def promises(text: str) -> list[str]:
     return found
 
 
+def proofs(text: str) -> list[str]:
+    """tests/PROOF.md: each promise of the README with its tests, its long proofs, a dated figure and its limit."""
+    readme = tables(_chapter((ROOT / "README.md").read_text(encoding="utf-8"), "Promises")).get("#", [])
+    shown = tables(_chapter(text, "Proofs")).get("proof", [])
+    wanted = [(proof.name, proof.what, f"{proof.goal:,}", proof.unit) for proof in PROOFS]
+    found = list(_compare("proofs", _cut(shown, 4), wanted))
+    found += [f"proofs: {row[0]}: the last cell is no date" for row in shown if not re.fullmatch(DATE, row[-1])]
+    bodies = sections(text)
+    for promise in readme:
+        body = bodies.get(promise[0], "")
+        said = dict(re.findall(r"^- (tests|proofs|figure|limit): (.+)$", body, flags=re.MULTILINE))
+        if said.keys() != {"tests", "proofs", "figure", "limit"}:
+            found.append(f"proofs: {promise[0]} has {sorted(said)}, should have tests, proofs, figure and limit")
+            continue
+        tests = set(re.findall(r"tests/[\w/]+\.py", said["tests"]))
+        named = {each for each in re.findall(r"tests/[\w/]+\.py", promise[3]) if "/prove_" not in each}
+        found += [f"proofs: {promise[0]}: {each} is not there" for each in tests if not (ROOT / each).exists()]
+        found += [f"proofs: {promise[0]}: the README names {each}" for each in sorted(named - tests)]
+        names = ", ".join(proof.name for proof in PROOFS if promise[0] in proof.promises.split())
+        if names != ("" if said["proofs"].startswith("none") else said["proofs"]):
+            found.append(f"proofs: {promise[0]}: the proofs are {names or 'none'}, not {said['proofs']}")
+        if not said["figure"].startswith("none") and not re.search(DATE, said["figure"]):
+            found.append(f"proofs: {promise[0]}: a figure without a date")
+    return found if readme else ["proofs: the README has no promises"]
+
+
 def config_keys(text: str) -> list[str]:
     """Every key of the configuration, its default, when a change applies; every key of the example is valid."""
     body = _chapter(text, "Configuration")
@@ -417,5 +445,5 @@ def machine_paths(text: str) -> list[str]:
 
 def documents() -> list[Path]:
     """Every document of the repository."""
-    places = (ROOT, *(ROOT / place.parent for place in PACKAGES.values()))
+    places = (ROOT, ROOT / "tests", *(ROOT / place.parent for place in PACKAGES.values()))
     return sorted(path for place in places for path in place.glob("*.md"))

@@ -13,6 +13,7 @@ from source_tree import ROOT
 
 PROTOCOL = (ROOT / "client" / "PROTOCOL.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PROOF = (ROOT / "tests" / "PROOF.md").read_text(encoding="utf-8")
 ARCHITECTURE = (ROOT / "daemon" / "ARCHITECTURE.md").read_text(encoding="utf-8")
 
 CHECKS = {
@@ -24,6 +25,7 @@ CHECKS = {
     documents.spaces: PROTOCOL,
     documents.versions: PROTOCOL,
     documents.promises: README,
+    documents.proofs: PROOF,
     documents.config_keys: README,
     documents.variables: README,
     documents.verbs: README,
@@ -64,6 +66,13 @@ SEEDED = [
     (documents.promises, "; network file systems are refused |", " |"),
     (documents.promises, "| kept: ", "| certainly: "),
     (documents.promises, "tests/durability", "tests/durable"),
+    (documents.proofs, "### P7\n", "### P17\n"),
+    (documents.proofs, "| kill | kill -9", "| kills | kill -9"),
+    (documents.proofs, "| 2,000,000 | requests |", "| 20,000 | requests |"),
+    (documents.proofs, "test_killloop.py", "test_kilLloop.py"),
+    (documents.proofs, "- proofs: frames, decoder", "- proofs: decoder"),
+    (documents.proofs, "- limit: another host", "- limits: another host"),
+    (documents.proofs, "(2026-", "(26-"),
     (documents.config_keys, "| `limits.watches_max` | `64` |", "| `limits.watches_max` | `65` |"),
     (documents.config_keys, "| `86_400` | at a restart |", "| `86_400` | at once |"),
     (documents.config_keys, "| `log.level` |", "| `logging.level` |"),
