@@ -154,10 +154,10 @@ class KillLoop:
         seed = f"{self._plan.seed}/{self.report.rounds}"
         with contextlib.ExitStack() as stack:
             stack.callback(shutil.rmtree, directory)
-            place = (self._daemon.socket, self.found)
-            watcher = Watcher(place[0], start=first, epoch=self._epoch, found=self.found, seed=self._plan.seed)
+            socket = self._daemon.socket
+            watcher = Watcher(socket, start=first, epoch=self._epoch, found=self.found, seed=self._plan.seed)
             slow = [
-                SlowWatcher(place[0], start=first, epoch=self._epoch, found=self.found, seed=f"{seed}/{number}")
+                SlowWatcher(socket, start=first, epoch=self._epoch, found=self.found, seed=f"{seed}/{number}")
                 for number in range(self._plan.slow_watchers)
             ]
             for each in (watcher, *slow):
@@ -165,7 +165,7 @@ class KillLoop:
                 each.start()
             crew = stack.enter_context(
                 Crew(
-                    place[0],
+                    socket,
                     directory,
                     writers=self._plan.writers,
                     first=self._next_writer,

@@ -24,7 +24,7 @@ from source_tree import ROOT
 TESTS: Final = ROOT / "tests"
 #: A proof judges what it has gathered when its time is over.
 JUDGING_S: Final = 300.0
-#: At least so much of the seeded bugs is tried, however little time there is.
+#: What was begun of the seeded bugs is ended, however little time is left: half a look at them says nothing.
 SEEDED_S: Final = 1200.0
 REPORT_EVERY_S: Final = 10.0
 POLL_S: Final = 0.1
@@ -78,6 +78,8 @@ class Work:
                 if not self._waiting:
                     return
                 proof = self._waiting.pop(0)
+            if time.monotonic() >= self._deadline:
+                return
             if self._ledger.of(proof.name).seeded != "caught":
                 self._seeded(proof)
             with self._lock:
