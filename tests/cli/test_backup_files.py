@@ -158,3 +158,10 @@ def test_what_to_export_is_said_once(nowhere, backup):
     for words in ([], ["--live", backup], ["--latest", "--live"], ["--latest", backup], ["--latest", "--json"]):
         nowhere.run("backup", "export", *words)
         assert nowhere.run("backup", "export", *words).code == 64, words
+
+
+def test_the_store_as_it_is_now_is_exported_by_a_backup_of_now(cli):
+    cli.ok("put", "now", "1", "--global")
+    _, found, end = exported(cli.ok("backup", "export", "--live").out)
+    assert (found["entry"]["key"], found["entry"]["value"]) == ("now", 1)
+    assert end == {"end": {"entries": 1, "versions": 0}}

@@ -106,12 +106,32 @@ def test_where_nothing_is_whole_nothing_is_changed(spawning, backup, home):
     path = home / "state" / "backups" / f"{backup}.db"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     (home / "state" / "store.db").write_bytes(b"x" * 5_000)
+    (home / "state" / "store.db-wal").unlink()
     before = store_bytes(home / "state")
     error = spawning.run("rescue", "--yes", "--json").error
     assert (error["code"], [each["name"] for each in error["data"]["tried"]]) == ("damaged", [backup])
-    assert "cosession salvage" in error["message"]
+    assert "nothing can be salvaged" in error["message"]
     assert store_bytes(home / "state") == before
     spawning.refused(69, "status")
+
+
+def test_without_a_whole_backup_what_can_be_salvaged_takes_the_place(spawning, backup, home):
+    path = home / "state" / "backups" / f"{backup}.db"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    spawning.ok("start")
+    spawning.ok("stop")
+    for made in path.parent.glob("*-shutdown.*"):
+        made.unlink()
+    store = home / "state" / "store.db"
+    content = store.read_bytes()
+    store.write_bytes(content[:-4096] + bytes(4096))
+    before = store_bytes(home / "state")
+    assert "would     salvage" in spawning.ok("rescue", "--dry-run").out
+    assert store_bytes(home / "state") == before
+    result = rescued(spawning)
+    assert (result["action"], [each["name"] for each in result["tried"]]) == ("salvage", [backup])
+    assert store_bytes(Path(result["quarantine"])) == before
+    assert len(entries(spawning)) == result["entries"]
 
 
 def test_where_there_was_nothing_a_store_begins(spawning):

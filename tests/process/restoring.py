@@ -66,7 +66,11 @@ def _made() -> dict[str, bytes]:
             peer.reply("delete", key="gone")
             peer.reply("put", key="new", value="now")
         daemon.kill()
-        found = sorted(path for path in (home / "state").rglob("*") if path.name != "reserve")  # large, means nothing
+        found = sorted(
+            path
+            for path in (home / "state").rglob("*")
+            if path.name != "reserve" and "-shutdown." not in path.name  # large, means nothing; of the stop above
+        )
         return {str(path.relative_to(home)): path.read_bytes() for path in found if path.is_file()}
 
 

@@ -107,6 +107,8 @@ def _would(plan: dict[str, Any]) -> str:
             return f"keep the store, which is whole: revision {plan['revision']}"
         case "restore":
             return f"restore {plan['from']}, revision {plan['revision']}: {plan['trouble']}"
+        case "salvage":
+            return f"salvage {_salvaged(plan)}: {plan['trouble']}; no backup is whole"
         case "begin":
             return "begin a new store: there is none, and no backup"
         case _:
@@ -165,10 +167,19 @@ def _did(result: dict[str, Any]) -> str:
     match result["action"]:
         case "keep":
             return "the store is whole and was kept"
+        case "salvage":
+            return f"{result['trouble']}; no backup is whole; salvaged {_salvaged(result)}"
         case "begin":
             return "there was no store and no backup: a new one begins"
         case _:
             return f"{result['trouble']}; restored {result['from']} in its place"
+
+
+def _salvaged(result: dict[str, Any]) -> str:
+    """What of the damaged store could be proved, and what not."""
+    gaps = ", ".join(f"{first} to {last}" for first, last in result["lost_revisions"]) or "none"
+    keys = render.count(len(result["lost_keys"]), "entry")
+    return f"{render.count(result['entries'], 'entry')}; lost revisions: {gaps}; {keys} of which the value is lost"
 
 
 def _serving(status: dict[str, Any]) -> str:
@@ -199,8 +210,9 @@ RESCUE = Verb(
     run,
     summary="When something is wrong: stop the daemon, get the newest store that is whole into place, start again.",
     text="The store is backed up and read from end to end; when it is not to be trusted, the newest backup that is\n"
-    "whole takes its place in a new epoch, and what was there goes to quarantine. A daemon that hangs is asked to\n"
-    "end, then ended. Nothing is written over; what cannot be done is said with what to do.",
+    "whole takes its place in a new epoch, without one what can be salvaged; what was there goes to quarantine. A\n"
+    "daemon that hangs is asked to end, then ended. Nothing is written over; what cannot be done is said with what to\n"
+    "do.",
     options=(asking.YES, asking.DRY_RUN),
     examples=(
         ("cosession rescue --dry-run", "what it would do"),

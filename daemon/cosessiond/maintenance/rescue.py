@@ -1,7 +1,8 @@
 """The act `rescue`: whatever is there, find the newest store that is whole, and have it in place.
 
 In this order: a swap that was broken off is finished or undone; the store that stands is backed up and judged as a
-start would; when it is not to be trusted, the newest backup that is whole takes its place, in a new epoch.
+start would; when it is not to be trusted, the newest backup that is whole takes its place, in a new epoch; without one,
+what can be salvaged of the store does.
 
 Rule: nothing of what is there is written or removed; what is replaced is moved to quarantine as it is.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 from cosession.errors import ConfigError, CosessionError
-from cosessiond.maintenance import keeping, swap
+from cosessiond.maintenance import keeping, salvage, swap
 from cosessiond.maintenance.choosing import Chosen
 from cosessiond.maintenance.restore import restore, verified
 from cosessiond.maintenance.task import Act, Task
@@ -63,7 +64,10 @@ def run(task: Task) -> dict[str, Any]:
     if found is None and not keeping.bytes_of(task.state) and not tried:
         return {"action": "begin", **said, "epoch": "", "revision": 0, "entries": 0}
     if found is None:
-        raise _nothing(task, live, tried)
+        salvaged = _salvaged(task, is_trial=is_trial)
+        if salvaged is None:
+            raise _nothing(task, live, tried)
+        return {"action": "salvage", **said, **salvaged}
     chosen, facts = found
     if is_trial:
         return {"action": "restore", **said, "from": chosen.name, **_stands(facts)}
@@ -143,6 +147,26 @@ def _newest_whole(task: Task) -> tuple[tuple[Chosen, Facts] | None, list[dict[st
     return None, tried
 
 
+def _salvaged(task: Task, *, is_trial: bool) -> dict[str, Any] | None:
+    """What can be proved of the damaged store, put in place unless this is a trial; None when that is nothing: a store
+    is not begun anew in this way.
+    """
+    if not keeping.bytes_of(task.state):
+        return None
+    try:
+        found = salvage.run(task.given({"--out": str(task.state / swap.STAGED)}))
+        if not found["entries"] + found["versions"]:
+            return None
+    except (StoreBroken, ConfigError):
+        return None
+    finally:
+        swap.discard(task.state)
+    if not is_trial:
+        found = salvage.run(task.given({"--install": ""}))
+    names = ("quarantine", "entries", "lost_revisions", "lost_keys", "epoch", "revision")
+    return {name: found[name] for name in names}
+
+
 def _was_used(task: Task) -> bool:
     return _mark(task) is not None
 
@@ -156,8 +180,8 @@ def _nothing(task: Task, live: Live, tried: list[dict[str, str]]) -> CosessionEr
     what = live.trouble or "there is no store"
     backups = f"of {len(tried)} backups none is whole" if tried else "there is no backup"
     return CosessionError(
-        f"cannot rescue: {what.rpartition('; ')[0] or what}; {backups}; nothing was changed, copy {task.state} away, "
-        "then save what is readable: cosession salvage",
+        f"cannot rescue: {what.rpartition('; ')[0] or what}; {backups}, nothing can be salvaged, nothing was changed; "
+        f"bring a backup from elsewhere, or move {task.state} away to begin anew",
         code="damaged",
         data={"trouble": live.trouble, "tried": tried},
     )

@@ -52,6 +52,18 @@ class Task:
         self._what = ""
         self._said_s = 0.0
 
+    def given(self, options: dict[str, str]) -> Task:
+        """The same for another act that this one calls, with these options."""
+        return Task(
+            self.state,
+            self.state_fd,
+            words=[],
+            options=options,
+            say=self._say,
+            clock=self.clock,
+            entropy=self.entropy,
+        )
+
     def flag(self, name: str) -> bool:
         """Whether an option was given."""
         return name in self.options
