@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import signal
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Self
@@ -45,6 +46,21 @@ class TracedDaemon(ScriptedDaemon):
         strace = (STRACE, "-f", "-qq", "-o", str(self.trace), *self.flags)
         self.command = (*strace, *self._traced) if self.is_traced else self._traced
         return super().start(wait=wait)
+
+    def run_traced(self, command: Sequence[str]) -> None:
+        """Something else over the same home, to its end, with a trace of its own. Raises AssertionError."""
+        assert STRACE is not None, "strace is not installed"
+        self.runs += 1
+        done = subprocess.run(
+            [STRACE, "-f", "-qq", "-o", str(self.trace), *self.flags, *command],
+            env=self.env,
+            cwd="/",
+            capture_output=True,
+            text=True,
+            timeout=END_S,
+            check=False,
+        )
+        assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{done.stderr[-2000:]}"
 
     @property
     def pid(self) -> int:

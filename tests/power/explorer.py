@@ -25,6 +25,7 @@ from cosession.messages.limits import SENT_FRAME_BYTES_MAX
 from cosession.wire import MsgpackCodec
 from cosessiond.store import sqlite
 from harness import private_home
+from power.acting import BACKED_UP, RESTORED
 from power.disk import LENGTH_ONLY, Choice, Disk, File, Left
 from power.opened import Known, Opening, judge_served
 from power.recording import Recording
@@ -62,12 +63,18 @@ class Told:
         before = self.known
         if event.data == WAKE_UP:
             return False
+        if event.data.startswith(BACKED_UP):
+            self.known = self.known._replace(backup=event.data[len(BACKED_UP) :].decode())
+            return True
+        if event.data.startswith(RESTORED):
+            self.known = self.known._replace(restored=event.data[len(RESTORED) :].decode())
+            return True
         stream = self._streams.setdefault(event.path, bytearray())
         stream += event.data
         while (frame := self._codec.split(stream, SENT_FRAME_BYTES_MAX)) is not None:
             body = msgpack.decode(self._codec.decode_answer(frame).body)
             revision = max(self.known.revision, body.get("revision", 0))
-            self.known = Known(self.known.told or "epoch" in body, revision)
+            self.known = self.known._replace(told=self.known.told or "epoch" in body, revision=revision)
         return self.known != before
 
 
@@ -139,7 +146,7 @@ class Explorer:
         self._recording = recording
         self._seed = seed
         self._random = random.Random(seed)
-        self._opening = Opening(recording.truth)
+        self._opening = Opening(recording.truth, has_acts=_has_acts(recording))
         self.states = 0
         self.moments = 0
         self.served = 0
@@ -182,6 +189,10 @@ class Explorer:
             (home / "state").mkdir(mode=0o700)
             left.write(home / "state")
             return judge_served(home, self._recording.truth, moment.known)
+
+
+def _has_acts(recording: Recording) -> bool:
+    return any(event.data.startswith(BACKED_UP) for event in recording.events if event.kind == "said")
 
 
 @contextlib.contextmanager

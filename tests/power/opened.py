@@ -25,14 +25,19 @@ from cosession.messages.limits import VERSIONS_KEPT
 from cosessiond.app import _make_ready
 from cosessiond.maintenance.task import Task
 from cosessiond.opening import opened
+from cosessiond.store.backup import DIRECTORY, BackupDirectory
 from cosessiond.store.engine import Committed, EntryId, StoreBroken
+from cosessiond.store.epochs import EPOCH_STEP
 from cosessiond.store.marks import Marker
+from cosessiond.store.proving import differs, prove
 from cosessiond.store.sqlite import SqliteEngine
 from durability.link import open_when_ready
 from durability.loop import listed
 from harness import Daemon
 from power.recording import Truth
 
+#: The keys of the workload that have a time of their own.
+LEASED: Final = "l/"
 HISTORIES: Final = 3
 _SILENT: Final = structlog.wrap_logger(structlog.ReturnLogger(), processors=[])
 _CONFIG: Final = Config()
@@ -44,6 +49,8 @@ class Known(NamedTuple):
 
     told: bool = False  # the epoch
     revision: int = 0
+    backup: str = ""  # its name
+    restored: str = ""  # the epoch that began
 
 
 class _Descriptor:
@@ -60,12 +67,16 @@ class _Descriptor:
 class Opening:
     """Opens states and judges them. `chains`: the hash of each revision, as the first state that had it showed it."""
 
-    def __init__(self, truth: Truth) -> None:
+    def __init__(self, truth: Truth, *, has_acts: bool = False) -> None:
         self._truth = truth
+        self._has_acts = has_acts
         self._chains: dict[int, bytes] = {}
 
     def judge(self, directory: Path, known: Known, random: random.Random) -> list[str]:
         """What is wrong with the state in `directory`, in words; it is recovered in place."""
+        wrong = list(self.backups(directory, known)) if self._has_acts else []
+        if wrong:
+            return wrong
         try:
             with contextlib.closing(_Descriptor(directory)) as held:
                 _make_ready(directory, held.number, _SILENT)
@@ -77,6 +88,11 @@ class Opening:
 
     def _wrong(self, engine: SqliteEngine, known: Known, random: random.Random) -> Iterator[str]:
         at, truth = engine.position(), self._truth
+        if at.epoch != truth.epoch and self._has_acts and at.revision >= EPOCH_STEP:
+            yield from self._restored(engine, known)
+            return
+        if known.restored:
+            yield f"restored: the epoch is {at.epoch} again, {known.restored} had begun"
         if at.epoch != truth.epoch:
             if known.told or at.revision:
                 yield f"epoch: it is {at.epoch}, was {truth.epoch}"
@@ -97,6 +113,37 @@ class Opening:
             yield f"entries: at {at.revision} {wrong[:5]} are not as they were"
         for key in random.sample(sorted(ids), min(HISTORIES, len(ids))):
             yield from self._history(engine, ids[key], at.revision)
+
+    def _restored(self, engine: SqliteEngine, known: Known) -> Iterator[str]:
+        """The store of the backup, in its own epoch: what stood then, without what had a lease."""
+        epoch = engine.position().epoch
+        if known.restored and epoch != known.restored:
+            yield f"restored: the epoch is {epoch}, {known.restored} had begun"
+        expected = {key: each for key, each in self._truth.entries[-1].items() if not key.startswith(LEASED)}
+        found = {entry.id[2]: _standing(entry) for entry in engine.entries() if not entry.id[2].startswith(LEASED)}
+        if found != expected:
+            yield "restored: it is not what was backed up"
+
+    def backups(self, directory: Path, known: Known) -> Iterator[str]:
+        """A backup under its final name is whole, and one that was told of is there (P10)."""
+        if not (directory / DIRECTORY).is_dir():
+            if known.backup:
+                yield f"backup: {known.backup} is gone, with all others"
+            return
+        with contextlib.closing(BackupDirectory(directory)) as held:
+            found = {each.name: each for each in held.found() if each.state != "no_database"}
+            for name, each in found.items():
+                if each.manifest is None:
+                    yield f"backup: {name} is {each.state}"
+                    continue
+                try:
+                    wrong = differs(each.manifest, prove(held.database(name)))
+                except (StoreBroken, CosessionError) as error:
+                    wrong = str(error)
+                if wrong:
+                    yield f"backup: {name}: {wrong}"
+            if known.backup and known.backup not in found:
+                yield f"backup: {known.backup} was made, and is gone"
 
     def _log(self, engine: SqliteEngine, first: int, last: int) -> Iterator[str]:
         after = max(0, first - 1)
@@ -141,6 +188,8 @@ def judge_served(home: Path, truth: Truth, known: Known) -> list[str]:
         stack.callback(daemon.close)
         with open_when_ready(daemon.socket) as link:
             hello = link.hello()
+            if hello.revision >= EPOCH_STEP:
+                return [] if known.restored in ("", hello.epoch) else [f"restored: {known.restored} is {hello.epoch}"]
             if hello.epoch != truth.epoch:
                 return [f"epoch: it is {hello.epoch}, was {truth.epoch}"] if known.told or hello.revision else []
             if not known.revision <= hello.revision <= len(truth.batches):

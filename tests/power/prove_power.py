@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
         while STRACE is not None and not tally.over:
             tally.begun(seed)
             with private_home() as home:
-                explorer = Explorer(record(Plan(seed=seed, bug=given.bug), home), seed)
+                explorer = Explorer(record(Plan(seed=seed, bug=given.bug, acts=True), home), seed)
             for wrong in explorer.explore(STATES, served_in=SERVED_IN):
                 tally.count()
                 for word in wrong:

@@ -10,6 +10,7 @@ an error of its own; nothing is explored of it.
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sys
 import threading
 from collections.abc import Iterator
@@ -24,13 +25,13 @@ from cosession.messages.watches import WatchEvent
 from cosession.model import Change
 from durability import journal
 from durability.link import LinkLost, open_when_ready
-from durability.loop import listed
+from durability.loop import listed, logged
 from durability.model import Model
 from durability.oracle import Found, Judge
 from durability.traced import TracedDaemon
 from durability.watchers import Watcher
 from durability.writer import Workload, Writer
-from harness import Daemon
+from harness import Daemon, private_home
 from power.disk import Disk
 from power.trace import CALLS, STRING_BYTES, Event, Unreadable, events
 
@@ -70,6 +71,7 @@ class Plan(NamedTuple):
     runs: int = 3
     writers: int = 2
     bug: str = "none"
+    acts: bool = False  # in the end a backup is made and restored
 
 
 def record(plan: Plan, home: Path) -> Recording:
@@ -114,8 +116,10 @@ def record(plan: Plan, home: Path) -> Recording:
         code = daemon.stop()
         assert code == 0, f"the daemon ended with {code}:\n{daemon.stderr()}"
         ended()
-        with Daemon(home):  # the last words of the one before may not have reached the watch
-            truth = _truth(daemon.socket, traces, watcher, plan, found)
+        truth = _truth(home, watcher, plan, found)
+        if plan.acts:
+            daemon.run_traced([sys.executable, "-P", str(HERE / "acting.py"), plan.bug])
+            ended()
     return Recording(happened, truth)
 
 
@@ -123,19 +127,25 @@ def _reach(watcher: Watcher, revision: int, found: Found) -> None:
     assert watcher.wait_for(revision, FINISH_S), f"the watch stands at {watcher.reached} of {revision}: {found.words}"
 
 
-def _truth(socket: Path, journals: Path, watcher: Watcher, plan: Plan, found: Found) -> Truth:
-    """Judge what was answered against what the watch saw; that log is the truth from now on."""
-    with open_when_ready(socket) as link:
-        hello = link.hello()
-        _reach(watcher, hello.revision, found)
-        watcher.stop()
-        model = Model()
-        judge = Judge(model, watcher.log, found, compact_revision=link.call(Status()).compact_revision)
-        ended = [journal.read(journals / f"{number}.journal")[0] for number in range(plan.writers)]
-        judge.judge([deed for deeds in ended for deed in deeds])
-        judge.judge_entries(listed(link, judge.last))
+def _truth(home: Path, watcher: Watcher, plan: Plan, found: Found) -> Truth:
+    """Judge what was answered against the log, which is the truth from now on. A daemon over a copy of the state tells
+    what the watch has not seen any more.
+    """
+    watcher.stop()
+    with private_home() as other:
+        shutil.copytree(home / "state", other / "state")
+        with Daemon(other) as again, open_when_ready(again.socket) as link:
+            hello = link.hello()
+            log = watcher.log[: hello.revision]
+            if len(log) < hello.revision:
+                with open_when_ready(again.socket) as late:
+                    log += logged(late, start=len(log) + 1, last=hello.revision)
+            judge = Judge(Model(), log, found, compact_revision=link.call(Status()).compact_revision)
+            ended = [journal.read(home / "traces" / f"{number}.journal")[0] for number in range(plan.writers)]
+            judge.judge([deed for deeds in ended for deed in deeds])
+            judge.judge_entries(listed(link, judge.last))
     assert not found, f"wrong without any power cut: {found.words}"
-    batches = [_decode_event(body).changes for body in watcher.log]
+    batches = [_decode_event(body).changes for body in log]
     return Truth(hello.epoch, batches, standing(batches))
 
 

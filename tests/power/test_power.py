@@ -18,8 +18,8 @@ def wrong_in(recording, count=400):
     return itertools.chain.from_iterable(Explorer(recording, seed=1).explore(count))
 
 
-def test_whatever_a_power_cut_leaves_every_acknowledged_batch_is_there_and_no_half_one(home):
-    explorer = Explorer(record(Plan(revisions=30, runs=2), home), seed=1)
+def test_whatever_a_power_cut_leaves_what_was_answered_is_there_and_a_backup_is_whole_or_not_there(home):
+    explorer = Explorer(record(Plan(revisions=25, runs=2, acts=True), home), seed=1)
     assert [wrong for wrong in explorer.explore(400, served_in=200) if wrong] == []
     assert explorer.states > 200
     assert explorer.served > 0
@@ -31,9 +31,16 @@ def test_kills_do_not_show_and_power_cuts_do_that(home, bug):
     assert any("lost" in word for word in wrong_in(recording))
 
 
-def test_power_cuts_show_an_answer_before_the_commit(home):
-    recording = record(Plan(revisions=30, runs=1, bug="acknowledge_before_commit"), home)
-    assert any("lost" in word for word in wrong_in(recording))
+@pytest.mark.parametrize(("bug", "word"), [("acknowledge_before_commit", "lost"), ("mark_ahead", "refused")])
+def test_power_cuts_show_a_daemon_with(home, bug, word):
+    recording = record(Plan(revisions=30, runs=1, bug=bug), home)
+    assert any(word in each for each in wrong_in(recording))
+
+
+@pytest.mark.parametrize("bug", ["names_unsynced", "copies_unsynced"])
+def test_power_cuts_show_backups_with(home, bug):
+    recording = record(Plan(revisions=5, runs=1, bug=bug, acts=True), home)
+    assert any("backup:" in each for each in wrong_in(recording))
 
 
 def test_power_cuts_show_names_that_were_not_synced(home):
