@@ -34,6 +34,7 @@ from cosession.errors import CosessionError
 from cosession.messages.admin import Status
 from cosession.messages.limits import VERSIONS_KEPT
 from cosession.messages.past import History
+from durability.backing import Backer
 from durability.crew import FINISH_S, Crew
 from durability.journal import Deed
 from durability.link import LinkLost, open_when_ready
@@ -70,6 +71,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     time_s_max: float = 1800.0
     client_kills: float = 0.0
     slow_watchers: int = 0
+    backups: bool = False
     window: int = 0
     up_s: tuple[float, float] = UP_S
     burst: int = BURST_MAX
@@ -83,6 +85,7 @@ class Report(Struct, kw_only=True):
     rounds: int = 0
     killed_early: int = 0
     clients_killed: int = 0
+    backups: int = 0
     unknown_committed: int = 0
     operations: int = 0
     entries: int = 0
@@ -160,7 +163,8 @@ class KillLoop:
                 SlowWatcher(socket, start=first, epoch=self._epoch, found=self.found, seed=f"{seed}/{number}")
                 for number in range(self._plan.slow_watchers)
             ]
-            for each in (watcher, *slow):
+            backer = Backer(socket, found=self.found, seed=seed)
+            for each in (watcher, *slow, *((backer,) if self._plan.backups else ())):
                 stack.callback(each.stop)
                 each.start()
             crew = stack.enter_context(
@@ -179,6 +183,10 @@ class KillLoop:
                 self._cycle(crew)
             if not self.found:
                 self._finish(crew, watcher, slow, first)
+            if self._plan.backups and not self.found:
+                backer.stop()
+                backer.judge()
+            self.report.backups += backer.made
             self._next_writer = crew.next_number
             self.report.watch_resumed += watcher.resumed
             self.report.revisions = watcher.reached
@@ -304,6 +312,7 @@ def table(report: Report) -> str:
         ("SIGKILL under load (of which also while recovering)", f"{report.cycles} ({report.killed_early})"),
         ("SIGKILL of a writer", report.clients_killed),
         ("  of whose requests in doubt had been committed", report.unknown_committed),
+        ("backups answered meanwhile", report.backups),
         ("entries of 200 B preloaded", report.entries),
         ("revisions", report.revisions),
         ("acknowledged writes", report.acknowledged),
@@ -335,6 +344,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="write the report to this file too")
     parser.add_argument("--client-kills", type=float, default=0.0, help="how likely a writer is killed in a cycle")
     parser.add_argument("--slow-watchers", type=int, default=0)
+    parser.add_argument("--backups", action="store_true", help="make one after another meanwhile")
     parser.add_argument("--window", type=int, default=0, help="log_window_revisions")
     given = vars(parser.parse_args(arguments))
     file = given.pop("json")

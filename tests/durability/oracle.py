@@ -59,7 +59,7 @@ JUDGED: Final = frozenset(
         "unguarded",
     }
 )
-ENDED: Final = frozenset({"daemon", "end", "epoch", "start", "watch", "writer"})
+ENDED: Final = frozenset({"backup", "daemon", "end", "epoch", "start", "watch", "writer"})
 _decode_event = msgpack.Decoder(WatchEvent).decode
 
 

@@ -1,7 +1,7 @@
 """The long form of the kill loop, for `make prove`: kills in rounds, each round judged before its kills are counted.
 
-One state directory goes on through all rounds of a run, trimmed as it goes, with writers killed now and then and
-watchers that lag.
+One state directory goes on through all rounds of a run, trimmed as it goes, with writers killed now and then,
+watchers that lag, and backups made one after another.
 
 Rule: what was not judged is not counted.
 """
@@ -36,6 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
                 seed=seed,
                 client_kills=0.2,
                 slow_watchers=2,
+                backups=True,
                 window=WINDOW,
                 time_s_max=tally.seconds_left,
             )
@@ -43,7 +44,14 @@ def main(arguments: list[str] | None = None) -> int:
             for word in report.words:
                 tally.violation(f"seed {seed}: {word}")
             tally.figure("ready_s_max", report.ready_max_s)
-            for name in ("acknowledged", "clients_killed", "unknown_committed", "killed_early", "watch_resumed"):
+            for name in (
+                "acknowledged",
+                "clients_killed",
+                "unknown_committed",
+                "killed_early",
+                "watch_resumed",
+                "backups",
+            ):
                 tally.figure(f"{name}_sum", getattr(report, name))
             tally.count(report.cycles)
             seed += 1

@@ -33,7 +33,7 @@ PROOFS: Final[tuple[Proof, ...]] = (
     Proof(
         name="kill",
         promises="P1 P2 P4 P5 P6 P8 P11",
-        what="kill -9 under load on one state directory, also while it recovers, trimmed and with slow watchers",
+        what="kill -9 under load on one state directory, also while it recovers, with slow watchers and backups",
         command=("durability/prove_kills.py",),
         goal=2_000,
         unit="kills",
