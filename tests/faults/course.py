@@ -26,7 +26,7 @@ from cosession.messages import Request
 from cosession.messages.admin import Status
 from cosession.messages.limits import VERSIONS_KEPT
 from cosession.messages.past import History, Purge, PurgeReply
-from cosession.messages.store import Delete, DeleteReply, Put
+from cosession.messages.store import Delete, DeleteReply, Get, Put
 from cosession.protocol import Failed
 from durability.journal import Deed
 from durability.link import Link, LinkLost, Outcome, open_when_ready
@@ -50,6 +50,7 @@ LARGE: Final = "large"
 CERTAIN: Final = frozenset({"disk_full", "shutting_down"})
 #: How a daemon may end that was not asked to: by the fault, by P13, or because it cannot begin.
 ENDS: Final = frozenset({-signal.SIGKILL, 70, 78})
+SEEN_S: Final = 2.0
 FINISH_S: Final = 60.0
 _encode = msgpack.Encoder().encode
 
@@ -112,7 +113,9 @@ class Course:
         if number % 15 == 10:
             yield self._own(Put(key=LARGE, value=Raw(_encode("x" * 60_000)), request_id=f"large-{number}"))
         if number == self._requests * 2 // 3:
-            self._watcher.wait_for(self._workload.known, FINISH_S)  # or it would never have seen the value
+            # The watch has to see the value before it is gone; where there is no daemon any more, the read starts one.
+            while not self._watcher.wait_for(self._workload.known, SEEN_S) and not self._found:
+                yield self._own(Get(key=LARGE))
             yield self._own(Purge(key=LARGE, request_id="purge"))
 
     def _own(self, request: Request[Any]) -> Deed:

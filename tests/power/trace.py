@@ -67,6 +67,8 @@ class Unreadable(Exception):
 _STARTED: Final = re.compile(r"(\d+) +(\w+)\(")
 _RESUMED: Final = re.compile(r"(\d+) +<\.\.\. (\w+) resumed>")
 _RESULT: Final = re.compile(r"\) += (-?\d+|\?)([^\n]*)$")
+#: What stands where a call had not returned yet: another thread's comes in between, or there was a kill.
+_CUT: Final = ("<unfinished ...>", "<detached ...>")
 _DESCRIPTOR: Final = re.compile(r"(-?\d+|AT_FDCWD)<((?:\\x[0-9a-f]{2})*|[^>]*)>(\(deleted\))?")
 
 
@@ -98,8 +100,9 @@ def _calls(lines: Sequence[str]) -> list[_Line]:
         if not started:
             continue  # an exit or a signal
         body = text[started.end() :]
-        if body.rstrip().endswith("<unfinished ...>"):
-            open_calls[started[1]] = (started[2], body.rstrip()[: -len("<unfinished ...>")], number)
+        cut = next((mark for mark in _CUT if body.rstrip().endswith(mark)), "")
+        if cut:
+            open_calls[started[1]] = (started[2], body.rstrip()[: -len(cut)], number)
         else:
             found.append(_split(started[1], started[2], body, number, number))
     for thread, (name, begun, began) in open_calls.items():  # killed in the middle of it
