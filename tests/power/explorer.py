@@ -74,6 +74,9 @@ class Told:
         while (frame := self._codec.split(stream, SENT_FRAME_BYTES_MAX)) is not None:
             body = msgpack.decode(self._codec.decode_answer(frame).body)
             revision = max(self.known.revision, body.get("revision", 0))
+            made = body.get("backup")
+            if made:
+                self.known = self.known._replace(backup=made["name"])
             self.known = self.known._replace(told=self.known.told or "epoch" in body, revision=revision)
         return self.known != before
 

@@ -13,6 +13,7 @@ import contextlib
 import os
 import random
 from collections.abc import Iterator
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -25,7 +26,7 @@ from cosession.messages.limits import VERSIONS_KEPT
 from cosessiond.app import _make_ready
 from cosessiond.maintenance.task import Task
 from cosessiond.opening import opened
-from cosessiond.store.backup import DIRECTORY, BackupDirectory
+from cosessiond.store.backup import DIRECTORY, BackupDirectory, Manifest
 from cosessiond.store.engine import Committed, EntryId, StoreBroken
 from cosessiond.store.epochs import EPOCH_STEP
 from cosessiond.store.marks import Marker
@@ -70,11 +71,12 @@ class Opening:
     def __init__(self, truth: Truth, *, has_acts: bool = False) -> None:
         self._truth = truth
         self._has_acts = has_acts
+        self._backed_up: dict[tuple[str, bytes], str] = {}
         self._chains: dict[int, bytes] = {}
 
     def judge(self, directory: Path, known: Known, random: random.Random) -> list[str]:
         """What is wrong with the state in `directory`, in words; it is recovered in place."""
-        wrong = list(self.backups(directory, known)) if self._has_acts else []
+        wrong = list(self._backups(directory, known))
         if wrong:
             return wrong
         try:
@@ -124,7 +126,7 @@ class Opening:
         if found != expected:
             yield "restored: it is not what was backed up"
 
-    def backups(self, directory: Path, known: Known) -> Iterator[str]:
+    def _backups(self, directory: Path, known: Known) -> Iterator[str]:
         """A backup under its final name is whole, and one that was told of is there (P10)."""
         if not (directory / DIRECTORY).is_dir():
             if known.backup:
@@ -136,14 +138,20 @@ class Opening:
                 if each.manifest is None:
                     yield f"backup: {name} is {each.state}"
                     continue
-                try:
-                    wrong = differs(each.manifest, prove(held.database(name)))
-                except (StoreBroken, CosessionError) as error:
-                    wrong = str(error)
-                if wrong:
+                if wrong := self._proved(held.database(name), each.manifest):
                     yield f"backup: {name}: {wrong}"
             if known.backup and known.backup not in found:
                 yield f"backup: {known.backup} was made, and is gone"
+
+    def _proved(self, database: Path, manifest: Manifest) -> str:
+        """What is wrong with a backup; of the same bytes it is not asked twice."""
+        key = str(manifest), blake2b(database.read_bytes()).digest()
+        if key not in self._backed_up:
+            try:
+                self._backed_up[key] = differs(manifest, prove(database))
+            except (StoreBroken, CosessionError) as error:
+                self._backed_up[key] = str(error)
+        return self._backed_up[key]
 
     def _log(self, engine: SqliteEngine, first: int, last: int) -> Iterator[str]:
         after = max(0, first - 1)

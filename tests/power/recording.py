@@ -21,9 +21,11 @@ from msgspec import msgpack
 
 from cosession.errors import CosessionError
 from cosession.messages.admin import Status
+from cosession.messages.backup import BackupNow
 from cosession.messages.watches import WatchEvent
 from cosession.model import Change
 from durability import journal
+from durability.link import TIMEOUT_S as LINK_S
 from durability.link import LinkLost, open_when_ready
 from durability.loop import listed, logged
 from durability.model import Model
@@ -110,6 +112,7 @@ def record(plan: Plan, home: Path) -> Recording:
             daemon.kill()
             ended()
             daemon.start_timed()
+        _back_up(daemon.socket)
         _reach(watcher, plan.runs * plan.revisions, found)
         for writer in writers:
             writer.end()
@@ -121,6 +124,14 @@ def record(plan: Plan, home: Path) -> Recording:
             daemon.run_traced([sys.executable, "-P", str(HERE / "acting.py"), plan.bug])
             ended()
     return Recording(happened, truth)
+
+
+def _back_up(socket: Path) -> None:
+    """While the writers go on."""
+    with open_when_ready(socket) as link:
+        made = link.call(BackupNow(wait_s=LINK_S / 2))
+        while made.backup is None:
+            made = link.call(BackupNow(number=made.number, wait_s=LINK_S / 2))
 
 
 def _reach(watcher: Watcher, revision: int, found: Found) -> None:

@@ -140,7 +140,8 @@ class _Reader:
 
     def __init__(self, root: str) -> None:
         self._root = root
-        self._offsets: dict[str, int] = {}  # where the next write(2) of an open descriptor goes
+        #: Where the next write(2) of an open descriptor goes; by its path too, since a child has numbers of its own.
+        self._offsets: dict[tuple[str, str], int] = {}
 
     def read(self, line: _Line) -> list[Event]:
         """The events of one call; of one that failed there are none."""
@@ -192,7 +193,7 @@ class _Reader:
         path = self._at(line.arguments[0], line.arguments[1]) if line.name == "openat" else None
         if path is None:
             return []
-        self._offsets[line.result.split("<", 1)[0]] = 0
+        self._offsets[line.result.split("<", 1)[0], path] = 0
         flags = line.arguments[2].split("|")
         found = [Event("create", path, call=line.began)] if "O_CREAT" in flags else []
         return [*found, Event("opened", path, call=line.began)] if "O_TRUNC" in flags else found
@@ -258,7 +259,7 @@ class _Reader:
         if path is None:
             return []
         if line.name == "lseek":
-            self._offsets[number] = int(line.result.split()[0])
+            self._offsets[number, path] = int(line.result.split()[0])
             return []
         if line.name in _SIZES:
             if line.name == "ftruncate":
@@ -273,6 +274,6 @@ class _Reader:
             data = data[: int(line.result.split()[0])]
         if line.name == "pwrite64":
             return [Event("write", path, offset=int(arguments[3]), data=data, call=call)]
-        offset = self._offsets.get(number, 0)
-        self._offsets[number] = offset + len(data)
+        offset = self._offsets.get((number, path), 0)
+        self._offsets[number, path] = offset + len(data)
         return [Event("write", path, offset=offset, data=data, call=call)]
