@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import pytest
 
+from durability import linear
 from durability.killloop import Plan, run
 from durability.oracle import JUDGED, Found
 from durability.sabotage import SABOTAGES
@@ -47,14 +48,21 @@ SEEDS = 5
 
 
 def test_no_acknowledged_write_is_lost_and_no_watch_has_a_gap_however_often_the_daemon_is_killed():
-    report = run(Plan(cycles=8, seed=20))
+    searched: list[linear.Searched] = []
+    plan = Plan(cycles=8, round_cycles=5, seed=20, client_kills=0.5, slow_watchers=1, window=2_000, backups=True)
+    report = run(plan, on_round=lambda deeds, unknown: searched.append(linear.search(deeds, unknown)))
     assert report.violations == {}, report.words
+    for found in searched:
+        assert (found.words, found.undecided) == ([], 0), "the independent search agrees"
+        assert found.slices > 10
     assert (report.lost, report.watch_gaps, report.watch_duplicates) == (0, 0, 0)
     assert report.cycles == 8
     # That it was put to the test.
     assert report.acknowledged > 300
     assert report.repeated_committed + report.repeated_anew > 0
     assert report.refused > 0
+    assert report.clients_killed > 0
+    assert report.rounds == len(searched) == 2
     assert report.watch_resumed >= 8
 
 

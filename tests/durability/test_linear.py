@@ -126,15 +126,3 @@ def test_the_search_alone_catches_a_daemon_that_acknowledges_before_commit(home)
             if linear.search(deeds, []).words:
                 return
     pytest.fail("acknowledged writes were lost, and nothing was seen")
-
-
-def test_a_daemon_in_order_is_found_in_order_with_killed_clients_and_slow_watchers():
-    searched: list[linear.Searched] = []
-    plan = Plan(cycles=4, seed=3, client_kills=1.0, slow_watchers=1, window=2_000, round_cycles=2, backups=True)
-    report = run(plan, on_round=lambda deeds, unknown: searched.append(linear.search(deeds, unknown)))
-    assert report.violations == {}, report.words
-    assert (report.rounds, report.clients_killed, len(searched)) == (2, 4, 2)
-    assert report.operations > 100
-    for found in searched:
-        assert (found.words, found.undecided) == ([], 0)
-        assert found.slices > 10
