@@ -30,6 +30,7 @@ LAYERS: Final[dict[str, tuple[str, ...]]] = {
         "paths",
         "peer",
         "project",
+        "targets",
         "model",
         "messages.*",
         "config",  # above the messages: what it configures are their limits
@@ -142,6 +143,7 @@ LAYERS: Final[dict[str, tuple[str, ...]]] = {
         "server.roomwatch",
         "server.damage",
         "server.scrubs",
+        "server.holders",
         "server.core",
         "server.table",
         "server.conversation",

@@ -20,6 +20,7 @@ FRAMINGS = ("lines", "frames")
 OUT_OF_REACH = {
     "disk_full": "the disk",
     "read_only": "the disk",
+    "claimed": "its answer has the id of a claim, which differs from run to run",
     "internal": "a fault",
     "io_error": "a device",
     "damaged": "the store",

@@ -7,12 +7,12 @@
         client.merge("plan/next", {"owner": "otter"}).value  # -> {'step': 1, 'owner': 'otter'}
 
 What is handed out: `Entry`, and `Written` where the value is known; `Version`, `Difference` and `Attribution` of what
-was; a `Session` of this program; a `Watch` of every `Change`, with `Reset` where it begins anew; an `AuditTrail` of
-each `AuditRecord`.
+was; a `Session` of this program, a `Claim` of what it holds, and each `Blocker` in the way of one; a `Watch` of every
+`Change`, with `Reset` where it begins anew; an `AuditTrail` of each `AuditRecord`.
 
 Every error is a `CosessionError` with a `code`, and has a class where programs act on it: `Conflict`, `Compacted`,
-`EpochChanged`, `UnknownOutcome`, `TimedOut`, `Unreachable`, `Overloaded`, `NotAllowed`, `TooLarge`, `InvalidRequest`,
-`ConfigError`, `Closed`.
+`EpochChanged`, `Claimed`, `Fenced`, `UnknownOutcome`, `TimedOut`, `Unreachable`, `Overloaded`, `NotAllowed`,
+`TooLarge`, `InvalidRequest`, `ConfigError`, `Closed`.
 
 `aio` has the same names, awaited; `sync` is where the blocking ones live. `__version__` is that of client and daemon.
 
@@ -25,12 +25,14 @@ if TYPE_CHECKING:
     from cosession import aio, sync
     from cosession._version import __version__
     from cosession.errors import (
+        Claimed,
         Closed,
         Compacted,
         ConfigError,
         Conflict,
         CosessionError,
         EpochChanged,
+        Fenced,
         InvalidRequest,
         NotAllowed,
         Overloaded,
@@ -40,8 +42,8 @@ if TYPE_CHECKING:
         Unreachable,
     )
     from cosession.exchange.cursor import Reset
-    from cosession.model import Attribution, AuditRecord, Change, Difference, Entry, Version, Written
-    from cosession.sync import AuditTrail, Client, Session, Watch, connect
+    from cosession.model import Attribution, AuditRecord, Blocker, Change, Difference, Entry, Version, Written
+    from cosession.sync import AuditTrail, Claim, Client, Session, Watch, connect
 
 #: Where each public name lives; a module stands for itself.
 _HOMES = {
@@ -50,12 +52,14 @@ _HOMES = {
     "__version__": "cosession._version",
     **dict.fromkeys(
         (
+            "Claimed",
             "Closed",
             "Compacted",
             "ConfigError",
             "Conflict",
             "CosessionError",
             "EpochChanged",
+            "Fenced",
             "InvalidRequest",
             "NotAllowed",
             "Overloaded",
@@ -68,16 +72,20 @@ _HOMES = {
     ),
     "Reset": "cosession.exchange.cursor",
     **dict.fromkeys(
-        ("Attribution", "AuditRecord", "Change", "Difference", "Entry", "Version", "Written"), "cosession.model"
+        ("Attribution", "AuditRecord", "Blocker", "Change", "Difference", "Entry", "Version", "Written"),
+        "cosession.model",
     ),
-    **dict.fromkeys(("AuditTrail", "Client", "Session", "Watch", "connect"), "cosession.sync"),
+    **dict.fromkeys(("AuditTrail", "Claim", "Client", "Session", "Watch", "connect"), "cosession.sync"),
 }
 
 __all__ = [
     "Attribution",
     "AuditRecord",
     "AuditTrail",
+    "Blocker",
     "Change",
+    "Claim",
+    "Claimed",
     "Client",
     "Closed",
     "Compacted",
@@ -87,6 +95,7 @@ __all__ = [
     "Difference",
     "Entry",
     "EpochChanged",
+    "Fenced",
     "InvalidRequest",
     "NotAllowed",
     "Overloaded",

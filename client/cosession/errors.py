@@ -37,6 +37,9 @@ CATALOGUE: Final[dict[str, tuple[int, bool, int]]] = {
     # who you are
     "not_allowed": (-32020, False, 77),
     "session_ended": (-32021, False, 77),
+    # claims
+    "claimed": (-32022, True, 3),
+    "fenced": (-32023, False, 3),
     # the daemon's state
     "overloaded": (-32030, True, 75),
     "shutting_down": (-32031, True, 75),
@@ -120,6 +123,22 @@ class Conflict(CosessionError):
         return list(self.data.get("paths", []))
 
 
+class Claimed(CosessionError):
+    """Another session holds what was to be claimed, or waits for it ahead; `data["blockers"]` says who, for what, how
+    long still. Wait (`wait_s`), choose other targets, or ask the holder.
+    """
+
+    code = "claimed"
+
+
+class Fenced(CosessionError):
+    """The write carried the fencing token of a claim that no longer stands: nothing was written. Claim again, and look
+    what others did meanwhile.
+    """
+
+    code = "fenced"
+
+
 class Compacted(CosessionError):
     """The revision asked for is below the log window; `data["compact_revision"]` is the oldest still there. `history`
     may still have that version of an entry.
@@ -188,6 +207,8 @@ _BY_CODE: Final[dict[str, type[CosessionError]]] = {
         InvalidRequest,
         TooLarge,
         Conflict,
+        Claimed,
+        Fenced,
         Compacted,
         EpochChanged,
         NotAllowed,

@@ -13,7 +13,7 @@ from msgspec import Struct
 ChangeKind = Literal["put", "delete", "expire"]
 
 #: The spaces of the store; only `context` is written by users, the rest by their own operations.
-SPACES = ("context", "$sessions")
+SPACES = ("context", "$sessions", "$claims")
 GLOBAL = "global"
 
 
@@ -182,6 +182,61 @@ class Session(Struct, frozen=True, kw_only=True, omit_defaults=False):
     reason: str = ""
     evidence: tuple[str, ...] = ()
     detected_ms: float = 0.0
+
+
+ClaimState = Literal["held", "orphaned"]
+ClaimHold = Literal["activity", "process"]
+
+
+class Claim(Struct, frozen=True, kw_only=True):
+    """A lease of a `session` on `targets`, kept as one entry of `$claims` under its `id`.
+
+    Each target is "path:" and a path or glob relative to the root of the `worktree`, "name:" and a name of the
+    `project`, or "machine:" and a name of this machine. `shared` claims stand beside one another, an exclusive one
+    beside none that overlaps it. `purpose` is what the holder said it is for.
+
+    `token` is the fencing token: the revision that began this claim, larger than that of any before it. A claim whose
+    `hold` is "activity" ends `ttl_s` or `idle_hold_s` seconds, whichever is longer, after the last activity of its
+    session, an `automatic` one `ttl_s` after its last renewal, one of "process" with its session; `expires_in_s` is
+    what is left of it, -1 where only the session ends it. After the crash of its session its `state` is "orphaned" for
+    a while, in which whoever recovers the session may adopt it (`adopted_from`: the claim it was). `granted_at` and
+    `orphaned_at` are in seconds since the Unix epoch, `reason` says how it came to its state.
+    """
+
+    id: str
+    session: str
+    project: str = GLOBAL
+    worktree: str = ""
+    targets: tuple[str, ...] = ()
+    shared: bool = False
+    purpose: str = ""
+    hold: ClaimHold = "activity"
+    automatic: bool = False
+    ttl_s: float = 0.0
+    idle_hold_s: float = 0.0
+    state: ClaimState = "held"
+    granted_at: float = 0.0
+    orphaned_at: float = 0.0
+    adopted_from: str = ""
+    reason: str = ""
+    token: int = 0
+    expires_in_s: float = 0.0
+
+
+class Blocker(Struct, frozen=True, kw_only=True):
+    """What stands in the way of a claim: the `claim` of another session, or one that waits ahead (`waiting`).
+
+    `name`, `agent` and `session_state` are those of its session, `overlaps` the pairs of targets (wanted, in the way),
+    at most eight; `ahead` is how many others wait for it.
+    """
+
+    claim: Claim
+    waiting: bool = False
+    name: str = ""
+    agent: str = ""
+    session_state: str = ""
+    overlaps: tuple[tuple[str, str], ...] = ()
+    ahead: int = 0
 
 
 class AuditRecord(Struct, frozen=True, kw_only=True):

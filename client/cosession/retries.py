@@ -46,6 +46,7 @@ _SILENT: Final = frozenset({LOST, "timed_out", "unreachable", "closed"})
 _DECISIVE: Final = frozenset(
     {
         "conflict",
+        "fenced",
         "request_id_reused",
         "parse_error",
         "invalid_request",

@@ -41,6 +41,11 @@ COMMANDS = {
     "backup verify": "",
     "sessions": "",
     "audit": "--limit 1",
+    "claim": "name:übung --for wörter",
+    "claims": "--all",
+    "why-not": "name:frei",
+    "explain claim": "CLAIM",
+    "release": "name:nichts",
     "explain session": "ötter",
     "metrics": "",
     "config show": "--origin",
@@ -55,11 +60,16 @@ APART = {"demo", "stop", "restart", "logs", "backup restore", "backup export", "
 
 
 @pytest.fixture
-def busy(cli, daemon):
-    """A daemon with entries and a living session that ASCII cannot show."""
+def busy(cli, daemon, monkeypatch):
+    """A daemon with entries, a living session and a claim that ASCII cannot show."""
     cli.ok("put", "übung/größe", '"wörter \u202e\x1b[31m"')
     cli.ok("put", "übung/karte", '{"a": "漢字"}')
-    with cosession.connect(socket=str(daemon.socket)) as client, client.session(agent="tést", name="ötter"):
+    with (
+        cosession.connect(socket=str(daemon.socket)) as client,
+        client.session(agent="tést", name="ötter") as session,
+        session.claim("name:größe", purpose="\u6f22\u5b57") as claim,
+    ):
+        monkeypatch.setitem(COMMANDS, "explain claim", claim.id)
         yield cli
 
 

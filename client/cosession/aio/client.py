@@ -55,7 +55,8 @@ class Client(Backups, Startable):
     `expect_revision`: the mod_revision that must stand (0: there must be no entry; None: whatever stands), else
     Conflict is raised and nothing written. `at_revision`: as it was then (0: now), else Compacted where the log window
     has passed it and `future_revision` where the store is not there yet. `request_id`: makes a repeat safe, see
-    UnknownOutcome; used for another write it is `request_id_reused`.
+    UnknownOutcome; used for another write it is `request_id_reused`. `fence`: the token of a claim of that session that
+    must still stand (0: none), else Fenced is raised and nothing written.
 
     Every call may raise Unreachable (no daemon, and none could be started), TimedOut, Closed, InvalidRequest (what is
     given has no place in the protocol), TooLarge (a key, value or batch over its limit), Overloaded (a limit of counts

@@ -39,6 +39,7 @@ class Contended(Series):
         ttl_s: float = 0.0,
         ephemeral: bool = False,
         session: str = "",
+        fence: int = 0,
         request_id: str = "",
         project: str | None = None,
         space: str = "context",
@@ -68,6 +69,7 @@ class Contended(Series):
                 ttl_s=ttl_s,
                 ephemeral=ephemeral,
                 session=session,
+                fence=fence,
                 request_id=request_id,
                 project=project,
                 space=space,
@@ -77,7 +79,7 @@ class Contended(Series):
             if not merge or expect_revision is None:
                 raise
             met = conflict
-        how = self._how(ttl_s=ttl_s, ephemeral=ephemeral, session=session, project=project, space=space)
+        how = self._how(ttl_s=ttl_s, ephemeral=ephemeral, session=session, fence=fence, project=project, space=space)
         base = await self._base(key, expect_revision, met, deadline, how)
         return await self._in_rounds(key, Merging(key, base, value).over, met, deadline, how)
 
@@ -89,6 +91,7 @@ class Contended(Series):
         ttl_s: float = 0.0,
         ephemeral: bool = False,
         session: str = "",
+        fence: int = 0,
         project: str | None = None,
         space: str = "context",
         timeout_s: float | None = None,
@@ -104,7 +107,7 @@ class Contended(Series):
             entry = await client.update("builds", lambda value: (value or 0) + 1)
             entry.value  # -> 1
         """
-        how = self._how(ttl_s=ttl_s, ephemeral=ephemeral, session=session, project=project, space=space)
+        how = self._how(ttl_s=ttl_s, ephemeral=ephemeral, session=session, fence=fence, project=project, space=space)
 
         def changed(entry: Entry | None) -> Any:
             return fn(entry.value if entry else None)

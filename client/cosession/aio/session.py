@@ -3,25 +3,32 @@
 The heartbeats of all sessions of a client go over one connection of their own, in the background, so that a long call
 or a busy program is not taken for a dead one. They never start a daemon: that is for calls that want something.
 
+Its claims are renewed on the same connection, and it tells them when they are lost.
+
 Rule: a session that ended by the daemon's verdict is not revived in the background; `ended` says why.
 """
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from msgspec.structs import replace
 
 from cosession.errors import Closed, CosessionError
 from cosession.exchange.calls import LinkLost, prepared
-from cosession.exchange.presence import BeatSchedule
+from cosession.exchange.presence import BeatSchedule, Sign
 from cosession.messages import Request
 from cosession.messages.base import R
-from cosession.messages.sessions import Close, Explain, ExplainReply, Heartbeat, Register
+from cosession.messages.claims import Acquire, Renew
+from cosession.messages.sessions import Close, Explain, ExplainReply, Register
+from cosession.model import ClaimHold
 from cosession.model import Session as Record
+from cosession.targets import Place
 
-from .io import Alarm, Background, Link, Startable, now
+from .claim import Claim
+from .io import Alarm, Background, Link, Startable, launch, now
 from .linking import Common, open_link
 
 #: How long a heartbeat may take, and how soon one that failed is tried again, in seconds.
@@ -79,6 +86,63 @@ class Session(Startable):
         """
         return await self.client.call(Explain(session=self.id), timeout_s=timeout_s)
 
+    def claim(
+        self,
+        *targets: str,
+        shared: bool = False,
+        purpose: str = "",
+        ttl_s: float = 600.0,
+        idle_hold_s: float = 1_800.0,
+        hold: ClaimHold = "activity",
+        wait_s: float = 0.0,
+        on_lost: Callable[[Claim], None] | None = None,
+        directory: str = ".",
+        project: str | None = None,
+        timeout_s: float | None = None,
+    ) -> Claim:
+        """Claim `targets` for this session; released at the end of its block, renewed until then.
+
+        A target is a path or glob as the shell would read it from `directory` (a directory: all below it), "name:" and
+        a name of the `project`, or "machine:" and a name of this machine. `shared` claims stand beside one another.
+        `purpose` is what others are told it is for. `hold="process"`: it ends with the session and not by time; else
+        `ttl_s` or `idle_hold_s` seconds, whichever is longer, after the last activity. `wait_s`: how long to wait for
+        others, in the order of arrival; `timeout_s` (None: as `connect` was told, and `wait_s` more) bounds all of it.
+        `on_lost` is called once, in the background, when a renewal finds it ended.
+
+        Raises Claimed, which says who is in the way, CosessionError `session_ended`, Overloaded at a limit,
+        InvalidRequest for a path outside of the worktree, and what all calls may raise, see `Client`.
+
+            session = await client.session(agent="example", heartbeat_s=0)
+            async with session.claim("name:release", purpose="0.2.0") as claim:
+                entry = await client.put("release/state", "building", fence=claim.token)
+                entry.version  # -> 1
+            await session.close()
+        """
+        place = Place(directory)
+        request = Acquire(
+            targets=place.targets(targets),
+            worktree=place.worktree,
+            project=self._common.project if project is None else project,
+            shared=shared,
+            purpose=purpose,
+            hold=hold,
+            ttl_s=ttl_s,
+            idle_hold_s=idle_hold_s,
+            wait_s=wait_s,
+            session=self.id,
+        )
+        patience_s = self._common.timeout_s + wait_s if timeout_s is None else timeout_s
+        return launch(
+            Claim(
+                self.client,
+                self._beats,
+                request,
+                session_token=self.session_token,
+                on_lost=on_lost,
+                timeout_s=patience_s,
+            )
+        )
+
     async def close(self, reason: str = "", *, timeout_s: float | None = None) -> None:
         """End it gracefully: its ephemeral entries go and its state is `closed`. Harmless when done before, and when
         the daemon knows it as over (`not_found`, `session_ended`, NotAllowed).
@@ -120,6 +184,7 @@ class Beats:
         self._target = replace(common.target, spawn=False)
         self._schedule = BeatSchedule()
         self._sessions: dict[str, Session] = {}
+        self._claims: dict[str, Claim] = {}
         self._alarm = Alarm()
         self._background = Background("cosession heartbeats")
         self._link: Link | None = None
@@ -141,6 +206,20 @@ class Beats:
         """It is being closed; harmless when done before."""
         self._schedule.remove(session)
         self._sessions.pop(session, None)
+        self._lose_claims(session, "its session was closed")
+        self._alarm.ring()
+
+    def add_claim(self, claim: Claim) -> None:
+        """A claim was granted: renew it."""
+        self._claims[claim.id] = claim
+        self._schedule.add_renewal(claim.renewal(), claim.period_s, now())
+        self._alarm.ring()
+        self._background.start(self._run)
+
+    def remove_claim(self, id: str) -> None:
+        """It is being released, or is lost; harmless when done before."""
+        self._schedule.remove(id)
+        self._claims.pop(id, None)
         self._alarm.ring()
 
     def ended(self, session: str, why: str) -> None:
@@ -149,6 +228,7 @@ class Beats:
         if found:
             found.ended = why
         self._schedule.remove(session)
+        self._lose_claims(session, why)
         self._common.attachments.remove(session)
 
     async def close(self) -> None:
@@ -171,7 +251,7 @@ class Beats:
         finally:
             await self._drop()
 
-    async def _beat(self, beats: list[Heartbeat]) -> None:
+    async def _beat(self, beats: list[Sign]) -> None:
         try:
             for beat in beats:
                 await self._send(beat)
@@ -179,15 +259,25 @@ class Beats:
             await self._drop()
             self._schedule.postpone(BEAT_S, now())
 
-    async def _send(self, beat: Heartbeat) -> None:
+    async def _send(self, beat: Sign) -> None:
         if self._link is None:
             self._link = await open_link(self._common, self._target, now() + BEAT_S, again=True)
         try:
-            await self._link.call(beat, now() + BEAT_S)
+            if isinstance(beat, Renew):
+                reply = await self._link.call(beat, now() + BEAT_S)
+                claim = self._claims.get(beat.ids[0])
+                if claim is not None:
+                    claim.renewed(reply.claims)
+            else:
+                await self._link.call(beat, now() + BEAT_S)
         except CosessionError as error:
             if error.code not in ENDED:
                 raise
             self.ended(beat.session, error.message)
+
+    def _lose_claims(self, session: str, why: str) -> None:
+        for claim in [each for each in list(self._claims.values()) if each.session == session]:
+            claim.lose(why)
 
     async def _drop(self) -> None:
         link, self._link = self._link, None

@@ -105,6 +105,16 @@ def backups() -> list[Candidate]:
     return [(name.removesuffix(".db"), "") for name in sorted(names, reverse=True) if name.endswith(".db")]
 
 
+def claims(given: Given) -> list[Candidate]:
+    """The claims that stand, by id."""
+    try:
+        reply = _line(given).ask("claim.list", {"limit": CANDIDATES_MAX})
+    except CosessionError:
+        return []
+    found = [each["claim"] for each in reply["claims"] if each["waits_s"] < 0]
+    return [(each["id"], f"{each['token']} {' '.join(each['targets'])}"[:80]) for each in found]
+
+
 def _sessions(given: Given, *, ended: bool) -> list[dict[str, Any]]:
     try:
         reply = _line(given).ask("session.list", {"all": ended, "limit": CANDIDATES_MAX})

@@ -178,12 +178,12 @@ def _values(
     given: Given, placeholder: str, last: str, *, is_word: Callable[[str], bool] = _any_word, ended: bool = False
 ) -> list[Candidate]:
     """What may stand at a placeholder; one with bars (`bash|zsh|fish`) names its words itself."""
-    if "|" in placeholder:
+    if "|" in placeholder and placeholder != "TARGET|CLAIM":
         return [(word, "") for word in placeholder.split("|") if word.islower() or word == "-"]
-    if placeholder in ("PATH", "FILE"):
+    if placeholder in ("PATH", "FILE", "TARGET", "TARGET|CLAIM"):
         return [_FILES]
     placeholder = placeholder.rstrip("0123456789")
-    if placeholder not in (*_KEYS, "ID", "P", "BACKUP"):
+    if placeholder not in (*_KEYS, "ID", "P", "BACKUP", "CLAIM"):
         return []
     from cosession.cli import candidates as asked
 
@@ -191,6 +191,8 @@ def _values(
         return asked.backups()
     if placeholder in _KEYS:
         return asked.keys(given, last, is_word)
+    if placeholder == "CLAIM":
+        return asked.claims(given)
     return asked.projects(given) if placeholder == "P" else asked.sessions(given, ended=ended)
 
 

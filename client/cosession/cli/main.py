@@ -59,6 +59,13 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "explain session": ("cosession.cli.sessions:EXPLAIN", "why a session counts as alive or dead"),
         "audit": ("cosession.cli.audit:AUDIT", "what the daemon judged, refused and was told to do"),
     },
+    "claims": {
+        "claim": ("cosession.cli.claims:CLAIM", "claim files, globs or names for a session"),
+        "release": ("cosession.cli.claims:RELEASE", "give claims up"),
+        "claims": ("cosession.cli.claims:CLAIMS", "who holds what, and who waits"),
+        "why-not": ("cosession.cli.claims:WHY_NOT", "what is in the way of a claim"),
+        "explain claim": ("cosession.cli.claims:EXPLAIN", "why a claim stands, and when it ends"),
+    },
     "backups": {
         "backup now": ("cosession.cli.backup:NOW", "make one, and verify it"),
         "backup list": ("cosession.cli.backup:LIST", "what backups there are"),

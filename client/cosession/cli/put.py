@@ -58,8 +58,9 @@ def run(given: Given) -> int:
 
 
 def expectation(given: Given) -> dict[str, Any]:
-    """`--expect REV` as a parameter, when given."""
-    return {"expect_revision": given.integer("--expect", 0)} if given.flag("--expect") else {}
+    """`--expect REV` and `--fence TOKEN` as parameters, when given."""
+    params = {"expect_revision": given.integer("--expect", 0)} if given.flag("--expect") else {}
+    return {**params, "fence": given.integer("--fence", 0, low=1)} if given.flag("--fence") else params
 
 
 def value_text(word: str, *, string: bool) -> str:
@@ -114,6 +115,9 @@ def session_label(line: Line, id: str) -> str:
     return f"{session['name']} ({id})" if session["name"] else id
 
 
+#: Of every verb that writes.
+FENCE = Option("--fence", "TOKEN", "only while the claim with this fencing token stands; else exit 3")
+
 PUT = Verb(
     "put",
     "KEY VALUE",
@@ -129,6 +133,7 @@ PUT = Verb(
     options=(
         Option("--string", "", "VALUE is a string, whatever it looks like"),
         Option("--expect", "REV", "only if this mod_revision stands (0: only if absent); else exit 3"),
+        FENCE,
         Option("--merge", "HOW", "three-way: keep what others changed since the expected revision"),
         Option("--ttl", "S", "the entry expires S seconds after its last put"),
         Option("--ephemeral", "", "the entry ends with your session"),

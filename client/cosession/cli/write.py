@@ -8,7 +8,7 @@ from __future__ import annotations
 from cosession.cli import data, render
 from cosession.cli.line import Line
 from cosession.cli.options import Given, Option, Verb
-from cosession.cli.put import expectation, read_input, value_text
+from cosession.cli.put import FENCE, expectation, read_input, value_text
 from cosession.cli.scope import write_params
 from cosession.errors import InvalidRequest
 
@@ -90,7 +90,7 @@ def run_txn(given: Given) -> int:
             f"cannot run the transaction: {f'it has no {unknown}' if unknown else 'it is no JSON object'}; give an "
             'object with "compares", "then" and "else", each a list, each optional; see: cosession txn --help'
         )
-    reply = Line(given).ask("txn", write_params(given), members=text.strip()[1:-1].strip())
+    reply = Line(given).ask("txn", {**write_params(given), **expectation(given)}, members=text.strip()[1:-1].strip())
     if given.flag("--json"):
         render.json_line(reply)
         return 0
@@ -125,7 +125,7 @@ MERGE = Verb(
     text="Members of PATCH replace those of the entry, null removes one, objects merge. The daemon applies it in the\n"
     "order of its commits, so two merges of different members never lose each other. An absent entry counts as {}.\n"
     "`-` reads PATCH from standard input.",
-    options=(_EXPECT,),
+    options=(_EXPECT, FENCE),
     examples=(
         ('cosession merge plan/next \'{"owner": "otter"}\'', "set one member"),
         ("cosession merge plan/next '{\"draft\": null}'", "remove one"),
@@ -140,7 +140,7 @@ ADD = Verb(
     summary="Add a number to an entry (1 if N is not given) and print the sum.",
     text="The daemon adds in the order of its commits, so no addition is ever lost and none conflicts. An absent\n"
     "entry counts as 0. Two integers make an integer, at most 64 bits; with a fraction on either side it is a float.",
-    options=(_EXPECT,),
+    options=(_EXPECT, FENCE),
     examples=(
         ("cosession add builds/count", "count one more"),
         ("cosession add budget/tokens -1500", "take something away"),
@@ -155,7 +155,7 @@ APPEND = Verb(
     summary="Append to the list of an entry and print its length.",
     text="Each VALUE is JSON if it parses as JSON, else a string; `-` reads one from standard input. The daemon\n"
     "appends in the order of its commits: no element is ever lost. An absent entry counts as [].",
-    options=(Option("--string", "", "each VALUE is a string, whatever it looks like"), _EXPECT),
+    options=(Option("--string", "", "each VALUE is a string, whatever it looks like"), _EXPECT, FENCE),
     examples=(
         ("cosession append notes/today 'the parser is done'", "one line more"),
         ("cosession append plan/todo '{\"step\": 3}' '{\"step\": 4}'", "several at once"),
@@ -168,7 +168,7 @@ DELETE = Verb(
     "KEY",
     run_delete,
     summary="Delete one entry and print the revision. Its history stays.",
-    options=(_EXPECT,),
+    options=(_EXPECT, FENCE),
     examples=(
         ("cosession delete plan/next", "delete it, whatever it holds"),
         ("cosession delete plan/next --expect 41", "only if nobody wrote it since revision 41"),

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import msgpack
 
 from cosession.errors import Conflict, CosessionError, InvalidRequest, UnknownOutcome, Unreachable
-from cosession.messages import Request, admin, audit, past, reply_type, sessions, store, turns, watches
+from cosession.messages import Request, admin, audit, claims, past, reply_type, sessions, store, turns, watches
 from cosession.messages.base import R
 from cosession.model import Entry
 from cosession.protocol import ClientConnection
@@ -63,6 +63,12 @@ KINDS: Final[dict[type[Request[Any]], Kind]] = {
     sessions.Close: REPEATABLE,
     sessions.List: READ,
     sessions.Explain: READ,
+    claims.Acquire: REPEATABLE,  # by the session that has it already: the same claim
+    claims.Renew: REPEATABLE,
+    claims.Release: REPEATABLE,
+    claims.List: READ,
+    claims.Check: READ,
+    claims.Explain: READ,
 }
 
 #: The field that makes a request safe to repeat.

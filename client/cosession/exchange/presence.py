@@ -10,6 +10,7 @@ from typing import Final
 from cosession._version import __version__
 from cosession.errors import CosessionError, EpochChanged
 from cosession.messages.admin import Hello, HelloReply
+from cosession.messages.claims import Renew
 from cosession.messages.limits import PROTOCOL_OLDEST, PROTOCOL_VERSION
 from cosession.messages.sessions import Heartbeat, Register, RegisterReply
 
@@ -118,17 +119,20 @@ class Attachments:
         return next(iter(self._registers)) if len(self._registers) == 1 else ""
 
 
-class _Beat:
-    """One session's heartbeat and when it is due. Mutable, so that removing it from the schedule is one step."""
+Sign = Heartbeat | Renew
 
-    def __init__(self, period_s: float, request: Heartbeat, due: float) -> None:
+
+class _Beat:
+    """A sign of life and when it is due. Mutable, so that removing it from the schedule is one step."""
+
+    def __init__(self, period_s: float, request: Sign, due: float) -> None:
         self.period_s = period_s
         self.request = request
         self.due = due
 
 
 class BeatSchedule:
-    """When which session's heartbeat is due, on a clock the caller reads (seconds).
+    """When which session's heartbeat is due, and the renewal of which claim, on a clock the caller reads (seconds).
 
     A beat is due at the multiples of its period on that clock. All processes of a machine share it, so the beats of
     all clients come at the same moments: an idle machine is woken a few times per period, not once per session, and
@@ -146,16 +150,20 @@ class BeatSchedule:
         request = Heartbeat(session=session, session_token=session_token)
         self._beats[session] = _Beat(period_s, request, _next_multiple(period_s, now))
 
-    def remove(self, session: str) -> None:
-        """Beat no more; harmless when done before."""
-        self._beats.pop(session, None)
+    def add_renewal(self, renewal: Renew, period_s: float, now: float) -> None:
+        """Renew one claim every `period_s` seconds."""
+        self._beats[renewal.ids[0]] = _Beat(period_s, renewal, _next_multiple(period_s, now))
+
+    def remove(self, name: str) -> None:
+        """Beat no more for a session, or renew a claim no more; harmless when done before."""
+        self._beats.pop(name, None)
 
     def wait_s(self, now: float) -> float | None:
         """Seconds until something is due (0 when it is), None when nothing ever will be."""
         due = [beat.due for beat in list(self._beats.values())]
         return max(0.0, min(due) - now) if due else None
 
-    def due(self, now: float) -> list[Heartbeat]:
+    def due(self, now: float) -> list[Sign]:
         """The beats to send now; each is next due at the first multiple of its period after this one."""
         found = [beat for beat in list(self._beats.values()) if beat.due - beat.period_s * _EARLY <= now]
         for beat in found:

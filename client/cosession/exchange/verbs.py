@@ -66,7 +66,7 @@ def entry_put(request: Put, written: Written, value: Any) -> Entry:
 Part = Mapping[str, Any] | msgspec.Struct
 
 
-def txn_of(compares: Sequence[Part], then: Sequence[Part], otherwise: Sequence[Part], **names: str) -> Txn:
+def txn_of(compares: Sequence[Part], then: Sequence[Part], otherwise: Sequence[Part], **names: Any) -> Txn:
     """A transaction from structs of `messages.store` or maps of the same shape; raises InvalidRequest."""
     try:
         parts = _txn_parts.decode(_encode((compares, then, otherwise)))
@@ -139,18 +139,18 @@ class AuditListing:
         self.done = not reply.more or len(self.records) >= self._limit
 
 
-def merge_of(key: str, patch: Any, expect_revision: int | None, **names: str) -> Merge:
+def merge_of(key: str, patch: Any, expect_revision: int | None, **names: Any) -> Merge:
     """A merge patch from Python arguments."""
     return Merge(key=key, patch=encoded(patch, "patch"), expect_revision=expected(expect_revision), **names)
 
 
-def add_of(key: str, number: float, expect_revision: int | None, **names: str) -> Add:
+def add_of(key: str, number: float, expect_revision: int | None, **names: Any) -> Add:
     """An addition from Python arguments. Raises InvalidRequest for what is no number."""
     if type(number) not in (int, float):
         raise InvalidRequest(f"cannot add {type(number).__name__}: it must be an int or a float")
     return Add(key=key, number=number, expect_revision=expected(expect_revision), **names)
 
 
-def append_of(key: str, values: Sequence[Any], expect_revision: int | None, **names: str) -> Append:
+def append_of(key: str, values: Sequence[Any], expect_revision: int | None, **names: Any) -> Append:
     """An append from Python arguments."""
     return Append(key=key, values=encoded(values), expect_revision=expected(expect_revision), **names)

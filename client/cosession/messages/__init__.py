@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from cosession.messages import admin, audit, backup, past, sessions, store, turns, watches
+from cosession.messages import admin, audit, backup, claims, past, sessions, store, turns, watches
 from cosession.messages.base import Reply, Request, reply_type
 
 REQUESTS: Final[dict[str, type[Request[Any]]]] = {
@@ -45,6 +45,12 @@ REQUESTS: Final[dict[str, type[Request[Any]]]] = {
         sessions.Close,
         sessions.List,
         sessions.Explain,
+        claims.Acquire,
+        claims.Renew,
+        claims.Release,
+        claims.List,
+        claims.Check,
+        claims.Explain,
     )
 }
 
@@ -55,6 +61,7 @@ __all__ = [
     "admin",
     "audit",
     "backup",
+    "claims",
     "past",
     "reply_type",
     "sessions",

@@ -67,7 +67,8 @@ class Put(Request[PutReply], frozen=True, kw_only=True):
 
     At most one of `ttl_s` (the entry's own lease, restarted by each put) and `ephemeral` (it ends with the
     caller's session, named by `session` when the caller has several). A put with neither detaches the entry.
-    Errors: conflict, too_large, store_full, disk_full, request_id_reused, session_ended.
+    `fence`: the fencing token of a claim of that session, which must still stand (0: none).
+    Errors: conflict, fenced, too_large, store_full, disk_full, request_id_reused, session_ended.
     """
 
     method: ClassVar[str] = "put"
@@ -76,6 +77,7 @@ class Put(Request[PutReply], frozen=True, kw_only=True):
     expect_revision: int | UnsetType = UNSET
     ttl_s: float = 0.0
     ephemeral: bool = False
+    fence: int = 0
     session: str = ""
     request_id: str = ""
     project: str = GLOBAL
@@ -95,6 +97,7 @@ class Delete(Request[DeleteReply], frozen=True, kw_only=True):
     method: ClassVar[str] = "delete"
     key: str
     expect_revision: int | UnsetType = UNSET
+    fence: int = 0
     session: str = ""
     request_id: str = ""
     project: str = GLOBAL
@@ -119,6 +122,7 @@ class Merge(Request[MergeReply], frozen=True, kw_only=True):
     key: str
     patch: Raw
     expect_revision: int | UnsetType = UNSET
+    fence: int = 0
     session: str = ""
     request_id: str = ""
     project: str = GLOBAL
@@ -144,6 +148,7 @@ class Add(Request[AddReply], frozen=True, kw_only=True):
     key: str
     number: int | float
     expect_revision: int | UnsetType = UNSET
+    fence: int = 0
     session: str = ""
     request_id: str = ""
     project: str = GLOBAL
@@ -172,6 +177,7 @@ class Append(Request[AppendReply], frozen=True, kw_only=True):
     key: str
     values: Raw
     expect_revision: int | UnsetType = UNSET
+    fence: int = 0
     session: str = ""
     request_id: str = ""
     project: str = GLOBAL
@@ -255,6 +261,7 @@ class Txn(Request[TxnReply], frozen=True, kw_only=True):
     compares: list[Compare] = []
     then: list[TxnWrite] = []
     otherwise: list[TxnWrite] = field(default_factory=list, name="else")
+    fence: int = 0
     session: str = ""
     request_id: str = ""
     project: str = GLOBAL

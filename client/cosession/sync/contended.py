@@ -40,6 +40,7 @@ class Contended(Series):
         ttl_s: float = 0.0,
         ephemeral: bool = False,
         session: str = "",
+        fence: int = 0,
         request_id: str = "",
         project: str | None = None,
         space: str = "context",
@@ -69,6 +70,7 @@ class Contended(Series):
                 ttl_s=ttl_s,
                 ephemeral=ephemeral,
                 session=session,
+                fence=fence,
                 request_id=request_id,
                 project=project,
                 space=space,
@@ -78,7 +80,7 @@ class Contended(Series):
             if not merge or expect_revision is None:
                 raise
             met = conflict
-        how = self._how(ttl_s=ttl_s, ephemeral=ephemeral, session=session, project=project, space=space)
+        how = self._how(ttl_s=ttl_s, ephemeral=ephemeral, session=session, fence=fence, project=project, space=space)
         base = self._base(key, expect_revision, met, deadline, how)
         return self._in_rounds(key, Merging(key, base, value).over, met, deadline, how)
 
@@ -90,6 +92,7 @@ class Contended(Series):
         ttl_s: float = 0.0,
         ephemeral: bool = False,
         session: str = "",
+        fence: int = 0,
         project: str | None = None,
         space: str = "context",
         timeout_s: float | None = None,
@@ -105,7 +108,7 @@ class Contended(Series):
             entry = client.update("builds", lambda value: (value or 0) + 1)
             entry.value  # -> 1
         """
-        how = self._how(ttl_s=ttl_s, ephemeral=ephemeral, session=session, project=project, space=space)
+        how = self._how(ttl_s=ttl_s, ephemeral=ephemeral, session=session, fence=fence, project=project, space=space)
 
         def changed(entry: Entry | None) -> Any:
             return fn(entry.value if entry else None)

@@ -23,7 +23,7 @@ from cosessiond.store.engine import Batch, Entry, EntryId
 from cosessiond.store.record import Record
 
 #: Errors that are denials: somebody wanted what is not theirs. A conflict is none, nor is a limit.
-DENIALS: Final = frozenset({"not_allowed", "session_ended"})
+DENIALS: Final = frozenset({"not_allowed", "session_ended", "claimed", "fenced"})
 #: Seconds until a connection may have one more denial written down, and until any may.
 DENIAL_EVERY_S: Final = 10.0
 DENIAL_ALL_EVERY_S: Final = 1.0

@@ -154,13 +154,13 @@ def acting_session(core: Core, call: Call, named: str) -> str:
         if named not in call.sessions:
             core.registry.require_may_act(call.ancestry(), named, call.session_token(named))
         core.registry.require_live(named)
-        core.registry.activity(named)
+        core.activity(named)
         return named
     own = call.sessions or core.registry.sessions_of(call.ancestry)
     if len(own) != 1:
         return ""  # nobody, or no telling which: a write is then anonymous
     (session,) = own
-    core.registry.activity(session)
+    core.activity(session)
     return session
 
 
@@ -245,6 +245,13 @@ def ephemeral_guards(core: Core, writes: Sequence[Write]) -> list[Compare]:
     record = core.store.get(record_id(session))
     assert record is not None, "a live session has a record"
     return [EntryCompare(record_id(session), "mod_revision", record.mod_revision)]
+
+
+def fence_guards(core: Core, fence: int, session: str) -> list[Compare]:
+    """The compare by which a write holds only while the claim with this fencing token does; none for 0. Raises Fenced
+    and NotAllowed.
+    """
+    return [core.referee.fence(fence, session)] if fence else []
 
 
 def txn_writes(

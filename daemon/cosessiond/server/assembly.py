@@ -10,6 +10,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from cosession.model import Session
 from cosessiond.audit.journal import Journal
 from cosessiond.backups.schedule import Backups
 from cosessiond.backups.vault import Vault
@@ -22,6 +23,7 @@ from cosessiond.server.handlers import (
     admin,
     audit,
     backup,
+    claims,
     purge,
     reads,
     retention,
@@ -33,10 +35,11 @@ from cosessiond.server.handlers import (
 )
 from cosessiond.server.scrubs import Scrubs
 from cosessiond.server.table import Operation, table_of
+from cosessiond.sessions.planning import Belongings
 from cosessiond.sessions.ports import Processes
 from cosessiond.sessions.registry import Registry
 from cosessiond.sessions.verdict import DiskSignal
-from cosessiond.store.engine import Engine, StoreBroken
+from cosessiond.store.engine import Compare, Engine, StoreBroken, Write
 from cosessiond.store.expiry import Expiry
 from cosessiond.store.leases import Deadlines
 from cosessiond.store.marking import Marking
@@ -55,6 +58,7 @@ TABLE: Final[dict[str, Operation]] = table_of(
         *watch.ROWS,
         *retention.ROWS,
         *sessions.ROWS,
+        *claims.ROWS,
         *audit.ROWS,
         *backup.ROWS,
     )
@@ -110,8 +114,12 @@ def assemble(
         on_bug=consequences.on_bug,
     )
     deadlines = Deadlines(world.clock, world.timers)
+
+    def belongings(session: Session, writes_max: int) -> tuple[list[Compare], list[Write]]:
+        return core.referee.aftermath.belongings(session, writes_max)  # which is made after the registry
+
     expiry = Expiry(store, deadlines)
-    registry = _registry(store, world, deadlines)
+    registry = _registry(store, world, deadlines, belongings)
     journal = Journal(store, world.clock, metrics)
     store.records_of = journal.records_of
     backups = Backups(
@@ -124,14 +132,11 @@ def assemble(
         configuration=configuration,
     )
     watches = WatchHub(store, metrics, limits)
-    # In this order: what ends because of a batch is decided before anyone outside hears of the batch.
-    store.listeners += [expiry.published, registry.published, watches.published]
     damage = Damage(journal, metrics, consequences.on_damage)
     store.on_damage = damage.met
     marking = None
     if world.marker:
         marking = Marking(store, world.marker, deadlines, metrics, consequences.on_unmarked)
-        store.listeners.append(marking.published)
     core = Core(
         identity=identity,
         store=store,
@@ -142,6 +147,7 @@ def assemble(
         backups=backups,
         deadlines=deadlines,
         clock=world.clock,
+        entropy=world.entropy,
         configuration=configuration,
         metrics=metrics,
         damage=damage,
@@ -150,13 +156,17 @@ def assemble(
         stop=consequences.stop,
         on_bug=consequences.on_bug,
     )
+    # In this order: what ends because of a batch is decided before anyone outside hears of the batch.
+    store.listeners += [expiry.published, registry.published, core.referee.published, watches.published]
+    if marking is not None:
+        store.listeners.append(marking.published)
     store.flush = core.flush
     store.on_audit = core.waiting.wake
     backups.on_end = core.waiting.wake
     return core
 
 
-def _registry(store: Store, world: World, deadlines: Deadlines) -> Registry:
+def _registry(store: Store, world: World, deadlines: Deadlines, belongings: Belongings) -> Registry:
     return Registry(
         store,
         clock=world.clock,
@@ -166,4 +176,5 @@ def _registry(store: Store, world: World, deadlines: Deadlines) -> Registry:
         host=world.host,
         disk=world.disk,
         secret=world.secret,
+        belongings=belongings,
     )

@@ -16,6 +16,7 @@ from cosession.config import OF_CONNECTION
 from cosession.errors import CosessionError, Overloaded
 from cosession.messages import Reply, Request
 from cosession.messages.limits import HIGH_WATER_BYTES, SESSION_ID_BYTES_MAX, Limits
+from cosession.messages.sessions import Heartbeat
 from cosession.protocol import ServerConnection
 from cosessiond.audit.journal import DENIALS
 from cosessiond.audit.pace import Pace
@@ -200,6 +201,7 @@ class Conversation:
         self._core.registry.disconnected(sorted(self.sessions))
         self._core.conflicts.left(self)
         self._core.turns.left(self)
+        self._core.referee.granting.left(self)
         self._core.flush()  # whose turn it is now
 
     # -- the way of a call -----------------------------------------------------------------------------------------
@@ -283,8 +285,9 @@ class Conversation:
             self.answer(call, wire.unknown_method(call.method))
             return
         mine = Call(self, call)
-        for session in sorted(self.sessions):
-            self._core.registry.activity(session)
+        if call.method != Heartbeat.method:  # a sign of life by itself, and no activity that holds claims
+            for session in sorted(self.sessions):
+                self._core.activity(session)
         try:
             if operation.row.access is Access.WRITE:
                 self._admit_write()

@@ -15,11 +15,13 @@ from cosession.errors import CosessionError
 from cosessiond.audit.journal import Journal
 from cosessiond.audit.records import Caller
 from cosessiond.backups.schedule import Backups
-from cosessiond.clock import Clock
+from cosessiond.claims.referee import Referee
+from cosessiond.clock import Clock, Entropy
 from cosessiond.metrics import Metrics
 from cosessiond.process.configuration import Configuration
 from cosessiond.server.conflicts import Conflicts
 from cosessiond.server.damage import Damage
+from cosessiond.server.holders import Holders
 from cosessiond.server.runqueue import RunQueue
 from cosessiond.server.scrubs import Scrubs
 from cosessiond.server.turns import Turns
@@ -84,6 +86,7 @@ class Core:
         backups: Backups,
         deadlines: Deadlines,
         clock: Clock,
+        entropy: Entropy,
         configuration: Configuration,
         metrics: Metrics,
         damage: Damage,
@@ -103,6 +106,17 @@ class Core:
         self.runqueue = RunQueue(deadlines)
         self.turns = Turns(deadlines, metrics, flush=self.flush)
         self.conflicts = Conflicts()
+        self.holders = Holders(registry)
+        self.referee = Referee(
+            store,
+            clock=clock,
+            entropy=entropy,
+            deadlines=deadlines,
+            sessions=self.holders,
+            metrics=metrics,
+            later=self.runqueue.wait,
+            flush=self.flush,
+        )
         self.waiting = Waiting(deadlines, metrics)
         self.clock = clock
         self.configuration = configuration
@@ -126,6 +140,7 @@ class Core:
         self.journal.acted("start", subject=self.identity.version, caller=self._myself())
         self.expiry.start(list(self.store.index))
         self.registry.start()
+        self.referee.start()
         self.backups.start()
 
     def configure(self, config: Config) -> None:
@@ -141,12 +156,18 @@ class Core:
         leaving = CosessionError("cannot wait: the daemon is shutting down; connect again", code="shutting_down")
         self.waiting.end_all(leaving)
         self.turns.drain(leaving)
+        self.referee.granting.refuse_all(leaving)
         self.flush()
 
     @property
     def read_only(self) -> str:
         """Why nothing is written, "" when all may be."""
         return self.store.read_only
+
+    def activity(self, session: str) -> None:
+        """A request or hook event of a session: a sign of life, and what it holds lasts longer."""
+        self.registry.activity(session)
+        self.referee.activity(session)
 
     def _myself(self) -> Caller:
         return Caller(instance=str(self.identity.pid))

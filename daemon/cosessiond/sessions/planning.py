@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from cosession.errors import NotAllowed, Overloaded
 from cosession.messages.limits import (
+    BATCH_WRITES_MAX,
     SESSION_EPHEMERALS_MAX,
     SESSION_INSTANCES_MAX,
     SESSIONS_ENDED_KEPT,
@@ -38,6 +39,8 @@ from cosessiond.store.engine import Compare, Delete, Write
 TRIM_MAX: Final = 8
 
 MayReplace = Callable[[str], None]
+#: What else ends with a session whose record becomes this one, in at most so many writes: for the same batch.
+Belongings = Callable[[Session, int], tuple[list[Compare], list[Write]]]
 #: A record to write, with what it was.
 Changed = tuple[Held | None, Session]
 
@@ -53,10 +56,11 @@ class SessionLimits(Struct, frozen=True, kw_only=True):
 class Planner:
     """Makes plans from what is durable now."""
 
-    def __init__(self, store: Store, view: View, limits: SessionLimits) -> None:
+    def __init__(self, store: Store, view: View, limits: SessionLimits, belongings: Belongings) -> None:
         self._store = store
         self._view = view
         self._limits = limits
+        self._belongings = belongings
 
     def transition(self, operation: str, target: Session) -> Plan:
         """The plan by which `target` becomes the record of its session."""
@@ -100,11 +104,15 @@ class Planner:
     def _plan(self, operation: str, shown: Session, changed: list[Changed]) -> Plan:
         compares: list[Compare] = [as_read(session.id, held) for held, session in changed]
         writes: list[Write] = [put(session) for _, session in changed]
-        ending = [session.id for held, session in changed if held and is_live(held.session) and not is_live(session)]
-        for id in ending:
-            more_compares, more_writes = self.left_behind(id)
-            compares += more_compares
-            writes += more_writes
+        ending = [session for held, session in changed if held and is_live(held.session) and not is_live(session)]
+        for session in ending:
+            room = BATCH_WRITES_MAX - TRIM_MAX - len(writes) - len(self._store.owned(session.id))
+            for more_compares, more_writes in (
+                self.left_behind(session.id),
+                self._belongings(session, max(0, room)),
+            ):
+                compares += more_compares
+                writes += more_writes
         for held in self._surplus({session.id for _, session in changed}) if ending else ():
             compares.append(as_read(held.session.id, held))
             writes.append(Delete(record_id(held.session.id)))

@@ -25,7 +25,7 @@ from cosessiond.sessions.authority import Authority
 from cosessiond.sessions.explain import Explained, explain
 from cosessiond.sessions.identity import ProcessRef, boot_id
 from cosessiond.sessions.liveness import RETRY_S, Liveness
-from cosessiond.sessions.planning import MayReplace, Planner, SessionLimits
+from cosessiond.sessions.planning import Belongings, MayReplace, Planner, SessionLimits
 from cosessiond.sessions.ports import Processes, Proposed, Store
 from cosessiond.sessions.records import SPACE, Held, Plan, as_read, closed, decode, is_live, put
 from cosessiond.sessions.verdict import POLICY, DiskSignal, Policy
@@ -55,6 +55,7 @@ class Registry:
         policy: Policy = POLICY,
         limits: SessionLimits | None = None,
         boot: str | None = None,
+        belongings: Belongings = lambda _, __: ([], []),
     ) -> None:
         self._store = store
         self._clock = clock
@@ -66,7 +67,7 @@ class Registry:
         self._sweeping: set[str] = set()
         self.view = View()
         self.authority = Authority(self.view, secret=secret, boot=boot_id() if boot is None else boot)
-        self._planner = Planner(store, self.view, limits or SessionLimits())
+        self._planner = Planner(store, self.view, limits or SessionLimits(), belongings)
         self._liveness = Liveness(
             self.view,
             clock=clock,

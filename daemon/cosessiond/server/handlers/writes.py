@@ -24,6 +24,7 @@ from cosessiond.store.engine import (
     EntryCompare,
     EntryId,
     Merge,
+    Write,
 )
 
 _decode_number: Final = msgpack.Decoder(int | float).decode
@@ -39,7 +40,10 @@ def put(core: Core, call: Call, request: messages.Put) -> None:
             admission.require_somebody(core, call, origin.session)
         value = admission.Allowance(core).admit(bytes(request.value))
         write = admission.put(id, value, ttl_s=request.ttl_s, ephemeral=request.ephemeral, session=origin.session)
-        guards = admission.ephemeral_guards(core, [write])
+        guards = [
+            *admission.ephemeral_guards(core, [write]),
+            *admission.fence_guards(core, request.fence, origin.session),
+        ]
         compares = [*guards, *_expected(id, request.expect_revision)]
         return core.store.batch(origin, compares, [write]), len(guards)
 
@@ -55,8 +59,7 @@ def delete(core: Core, call: Call, request: messages.Delete) -> None:
 
     def decide() -> Decided:
         id = admission.writable(core, request.space, request.project, request.key)
-        compares = _expected(id, request.expect_revision)
-        return core.store.batch(admission.origin(core, call, request), compares, [Delete(id)]), 0
+        return _guarded(core, call, request, id, Delete(id))
 
     def answer(outcome: Committed) -> Reply:
         written = all_written(outcome)
@@ -75,8 +78,7 @@ def merge(core: Core, call: Call, request: messages.Merge) -> None:
         write = Merge(id, admission.Allowance(core).admit(bytes(request.patch), "patch"))
         before = core.store.get(id)
         call.reserve(len(write.patch) + (len(before.value) if before else 0))  # about what the answer will hold
-        compares = _expected(id, request.expect_revision)
-        return core.store.batch(admission.origin(core, call, request), compares, [write]), 0
+        return _guarded(core, call, request, id, write)
 
     def answer(outcome: Committed) -> Reply:
         value = outcome.changes[0].value
@@ -96,8 +98,7 @@ def add(core: Core, call: Call, request: messages.Add) -> None:
     def decide() -> Decided:
         id = admission.writable(core, request.space, request.project, request.key)
         write = admission.add(id, request.number, admission.Allowance(core))
-        compares = _expected(id, request.expect_revision)
-        return core.store.batch(admission.origin(core, call, request), compares, [write]), 0
+        return _guarded(core, call, request, id, write)
 
     def answer(outcome: Committed) -> Reply:
         value = outcome.changes[0].value
@@ -117,8 +118,7 @@ def append(core: Core, call: Call, request: messages.Append) -> None:
     def decide() -> Decided:
         id = admission.writable(core, request.space, request.project, request.key)
         write = admission.append(id, bytes(request.values), admission.Allowance(core))
-        compares = _expected(id, request.expect_revision)
-        return core.store.batch(admission.origin(core, call, request), compares, [write]), 0
+        return _guarded(core, call, request, id, write)
 
     def answer(outcome: Committed) -> Reply:
         value = outcome.changes[0].value
@@ -143,9 +143,10 @@ def txn(core: Core, call: Call, request: messages.Txn) -> None:
         allowance = admission.Allowance(core)
         then, guards = admission.txn_writes(core, request, request.then, origin.session, allowance)
         otherwise, more = admission.txn_writes(core, request, request.otherwise, origin.session, allowance)
-        guards = guards or more
+        guards = [*(guards or more), *admission.fence_guards(core, request.fence, origin.session)]
         if guards and otherwise:
-            raise InvalidRequest("cannot put ephemeral entries in a transaction with `else`; use two transactions")
+            what = "fence" if request.fence else "put ephemeral entries in"
+            raise InvalidRequest(f"cannot {what} a transaction with `else`; use two transactions")
         compares = [*guards, *admission.txn_compares(core, request)]
         return core.store.batch(origin, compares, then, otherwise), len(guards)
 
@@ -159,6 +160,18 @@ def txn(core: Core, call: Call, request: messages.Txn) -> None:
         )
 
     commit(core, call, request, decide, answer)
+
+
+def _guarded(
+    core: Core,
+    call: Call,
+    request: messages.Delete | messages.Merge | messages.Add | messages.Append,
+    id: EntryId,
+    write: Write,
+) -> Decided:
+    origin = admission.origin(core, call, request)
+    guards = admission.fence_guards(core, request.fence, origin.session)
+    return core.store.batch(origin, [*guards, *_expected(id, request.expect_revision)], [write]), len(guards)
 
 
 def _expected(id: EntryId, revision: int | UnsetType) -> list[Compare]:

@@ -1,0 +1,1 @@
+"""Claims: leases on files, globs and named resources, and who may hold what beside whom."""
