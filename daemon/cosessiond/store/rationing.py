@@ -18,6 +18,8 @@ from cosessiond.store.room import Report, Room
 #: Operations that end or give back something although they write: they pass where there is little room.
 RELEASES: Final = frozenset(
     {
+        "claim.orphan",
+        "claim.pass_on",
         "expire",
         "session.close",
         "session.closed",
