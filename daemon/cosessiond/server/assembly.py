@@ -10,7 +10,6 @@ from typing import Final
 
 from msgspec import Struct
 
-from cosession.model import Session
 from cosessiond.audit.journal import Journal
 from cosessiond.backups.schedule import Backups
 from cosessiond.backups.vault import Vault
@@ -39,7 +38,7 @@ from cosessiond.sessions.planning import Belongings
 from cosessiond.sessions.ports import Processes
 from cosessiond.sessions.registry import Registry
 from cosessiond.sessions.verdict import DiskSignal
-from cosessiond.store.engine import Compare, Engine, StoreBroken, Write
+from cosessiond.store.engine import Engine, StoreBroken
 from cosessiond.store.expiry import Expiry
 from cosessiond.store.leases import Deadlines
 from cosessiond.store.marking import Marking
@@ -115,11 +114,8 @@ def assemble(
     )
     deadlines = Deadlines(world.clock, world.timers)
 
-    def belongings(session: Session, writes_max: int) -> tuple[list[Compare], list[Write]]:
-        return core.referee.aftermath.belongings(session, writes_max)  # which is made after the registry
-
     expiry = Expiry(store, deadlines)
-    registry = _registry(store, world, deadlines, belongings)
+    registry = _registry(store, world, deadlines, lambda *ending: core.referee.aftermath.belongings(*ending))  # noqa: PLW0108 (made later)
     journal = Journal(store, world.clock, metrics)
     store.records_of = journal.records_of
     backups = Backups(
