@@ -20,20 +20,20 @@ def wrong_in(recording, count=400):
 
 def test_whatever_a_power_cut_leaves_what_was_answered_is_there_and_a_backup_is_whole_or_not_there(home):
     explorer = Explorer(record(Plan(revisions=25, runs=2, acts=True), home), seed=1)
-    assert [wrong for wrong in explorer.explore(400, served_in=200) if wrong] == []
+    assert [wrong for wrong in explorer.explore(300, served_in=200) if wrong] == []
     assert explorer.states > 200
     assert explorer.served > 0
 
 
 @pytest.mark.parametrize("bug", ["synchronous_normal"])
 def test_kills_do_not_show_and_power_cuts_do_that(home, bug):
-    recording = record(Plan(revisions=30, runs=2, bug=bug), home)  # is judged after its kills, and nothing was lost
+    recording = record(Plan(revisions=15, runs=2, bug=bug), home)  # is judged after its kills, and nothing was lost
     assert any("lost" in word for word in wrong_in(recording))
 
 
 @pytest.mark.parametrize(("bug", "word"), [("acknowledge_before_commit", "lost"), ("mark_ahead", "refused")])
 def test_power_cuts_show_a_daemon_with(home, bug, word):
-    recording = record(Plan(revisions=30, runs=1, bug=bug), home)
+    recording = record(Plan(revisions=20, runs=1, bug=bug), home)
     assert any(word in each for each in wrong_in(recording))
 
 
