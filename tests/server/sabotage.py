@@ -22,7 +22,15 @@ def none() -> None:
 
 
 def hoard() -> None:
-    """What a peer does not read is kept for it, however much it is."""
+    """What a peer does not read is kept for it, however much it is, and room for as much again."""
+    kept: list[bytearray] = []
+    send = listener.Connection.send
+
+    def send_and_keep(self: listener.Connection, data: bytes) -> None:
+        kept.append(bytearray(8 * len(data)))
+        send(self, data)
+
+    listener.Connection.send = send_and_keep  # type: ignore[method-assign]
     listener.Connection.unsent = lambda _: 0  # type: ignore[method-assign]
 
 

@@ -342,7 +342,7 @@ def test_killed_clients_leave_nothing_behind(daemon):
 @pytest.mark.parametrize(
     ("bug", "flood", "seen"),
     [
-        ("hoard", lambda daemon: floods.never_reading(daemon, 1, writes=20_000), "more than before"),
+        ("hoard", lambda daemon: floods.never_reading(daemon, 8, writes=5_000), "more than before"),
         ("stall", lambda daemon: floods.half_open(daemon, 200), "after .* pings"),
     ],
 )
