@@ -70,6 +70,15 @@ PROOFS: Final[tuple[Proof, ...]] = (
         seeded=("data/test_upgrades.py", "process/test_restore.py", "-k", "noticed"),
     ),
     Proof(
+        name="backups",
+        promises="P10",
+        what="kill -9 of a daemon that makes a backup: while it copies, proves and publishes it, each as often",
+        command=("durability/prove_backups.py",),
+        goal=300,
+        unit="backups under kill",
+        seeded=("durability/test_backupkill.py", "-k", "catches"),
+    ),
+    Proof(
         name="frames",
         promises="P16",
         what="bad frames on the live socket, short connections in both encodings",
