@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any, Self
 import pytest
 
 from cosessiond.store.sqlite import SqliteEngine
-from durability import backupkill
+from durability import backup_sabotage
+from durability.loop import ScriptedDaemon
 from harness import Daemon
 from process.test_disk_full import daemon_of, fill, small
 from rawclient import Pack
@@ -74,32 +76,30 @@ def test_a_backup_made_while_four_write_is_a_prefix_of_the_log(daemon: Daemon) -
 
 
 def test_two_callers_get_the_same_backup(daemon: Daemon) -> None:
-    with Pack(daemon.socket) as one, Pack(daemon.socket) as other:
-        one.reply("put", key="a", value=1)
-        for peer in (one, other):
-            peer.post("backup.now")
-        answers = [peer.next() for peer in (one, other)]
-        assert [each.body["backup"]["state"] for each in answers] == ["valid", "valid"]
-        assert len(one.reply("backup.list")["backups"]) in (1, 2), "the second may have come when the first was over"
+    """Both calls come in one piece, so that the daemon has taken both before the first step of the copy is done."""
+    with Pack(daemon.socket) as peer:
+        peer.reply("put", key="a", value=1)
+        peer.send(b"".join(peer.encode(id, "backup.now", {}) for id in (98, 99)))
+        answers = peer.take(2)
+        assert {each.id for each in answers} == {98, 99}
+        first, second = (each.body["backup"] for each in answers)
+        assert first == second
+        assert [each["name"] for each in peer.reply("backup.list")["backups"]] == [first["name"]]
+        peer.reply("put", key="a", value=2)
+        assert peer.reply("backup.now")["backup"]["revision"] == 2, "which is not in that one"
 
 
-def test_killed_while_they_are_made(home: Path) -> None:
-    found = backupkill.loop(home, 4, seed=7)
-    assert found.wrong == []
-    assert found.cycles == 4
-
-
-def test_a_damaged_one_under_a_final_name_is_noticed_by_the_judge(home: Path) -> None:
-    """Seeded: the judge of the kill loop sees what would have been published wrong."""
-    with Daemon(home) as daemon, Pack(daemon.socket) as peer:
-        for number in range(backupkill.ENTRIES):
-            peer.reply("put", key=f"k{number}", value=number)
-        name = peer.reply("backup.now")["backup"]["name"]
-    path = home / "state" / "backups" / f"{name}.db"
-    whole = path.read_bytes()
-    assert backupkill.judge(home, 0, set()) == []
-    path.write_bytes(whole[:-200] + bytes([whole[-200] ^ 1]) + whole[-199:])
-    assert len(backupkill.judge(home, 0, set())) == 1
+def test_a_disk_that_does_not_answer_a_backup_holds_up_no_end(home: Path) -> None:
+    daemon = ScriptedDaemon(home, command=[sys.executable, backup_sabotage.__file__, "hung"])
+    with daemon:
+        with Pack(daemon.socket) as peer:
+            peer.reply("put", key="a", value=1)
+        assert daemon.stop() == 0
+        assert "no time for a backup before the end" in daemon.stderr()
+        assert "the disk does not answer" in daemon.stderr()
+        daemon.command = ()
+        daemon.start()
+        assert [name for name in names(home) if "partial" in name] == []
 
 
 def test_a_stop_leaves_a_backup_of_the_last_write_and_a_start_takes_up_from_it(home: Path) -> None:

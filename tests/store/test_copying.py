@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -141,11 +142,28 @@ def test_the_copy_is_one_plain_file(engine: SqliteEngine, directory: BackupDirec
 def test_a_copy_can_be_given_up(engine: SqliteEngine, directory: BackupDirectory) -> None:
     copying = begin(engine, directory)
     copying.step()
-    copying.abandon()
-    copying.abandon()
+    assert copying.abandon()
+    assert copying.abandon()
     directory.discard("x")
-    begin(engine, directory).abandon()  # before its first step
+    assert begin(engine, directory).abandon(), "before its first step"
     commit(engine, put("a", 1))
+
+
+def test_nobody_waits_for_the_sync_of_a_copy_that_is_given_up(
+    engine: SqliteEngine, directory: BackupDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may never come back: the store goes on, and can be closed."""
+    is_answering = threading.Event()
+    monkeypatch.setattr("cosessiond.store.copying.sync", lambda _: is_answering.wait())
+    copying = begin(engine, directory)
+    while copying.step() != "syncing":
+        pass
+    assert not copying.abandon()
+    commit(engine, put("a", 1))
+    engine.settle(10)
+    is_answering.set()
+    while not copying.abandon():
+        pass
 
 
 def test_a_sync_that_fails_ends_the_copy(

@@ -88,9 +88,15 @@ class Making:
         assert self._copy is not None, "opened"
         copy, given_up = self._copy, self._given_up
         if given_up is not None:
-            self._queue(lambda _: copy.abandon(), lambda _: self._end(given_up))
+            self._queue(lambda _: copy.abandon(), lambda ended: self._abandoned(ended, given_up))
         else:
             self._queue(lambda engine: _stepped(engine, copy), self._stepped)
+
+    def _abandoned(self, ended: object, error: CosessionError) -> None:
+        if ended is False:
+            self._deadlines.after("backup step", SYNCING_S, self._step)
+        else:
+            self._end(error)
 
     def _stepped(self, result: tuple[Stepped, Position] | CopyFailed | CosessionError) -> None:
         assert self._copy is not None, "opened"

@@ -30,6 +30,8 @@ SPARE_BYTES: Final = 64 * 1024 * 1024
 #: `bytes_max` 0 means so many times the newest backup, and not less than this.
 STORES_KEPT: Final = 4
 KEPT_BYTES_MIN: Final = 256 * 1024 * 1024
+#: How long the end of the daemon waits for each that is under way; the process that proves is killed and ends at once.
+CLOSE_S: Final = 1.0
 _FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
 T = TypeVar("T")
@@ -82,11 +84,17 @@ class Vault:
         return found
 
     def close(self) -> None:
-        """End what is under way, and wait for it."""
+        """End what is under way, and wait for it; but for a disk that does not answer nobody waits for ever: what hangs
+        there ends with the process, and keeps its directory until then.
+        """
         self._prover.stop()
-        for thread in list(self._threads):
-            thread.join()
-        self.directory.close()
+        threads = list(self._threads)  # one that publishes, one that verifies, one that forgets
+        for thread in threads:
+            thread.join(CLOSE_S)
+        if any(thread.is_alive() for thread in threads):
+            self._log.warning("a backup is left unfinished: the disk does not answer")
+        else:
+            self.directory.close()
 
     def demand_room(self) -> None:
         """Raises CosessionError disk_full when a copy of the store would leave too little."""

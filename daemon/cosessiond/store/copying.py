@@ -83,10 +83,14 @@ class Copying:
             raise _failed(self._error)
         return "whole" if self._is_whole else "more"
 
-    def abandon(self) -> None:
-        """End it unfinished, on the thread that owns `source`. Does nothing once it has ended."""
+    def abandon(self) -> bool:
+        """End it unfinished, on the thread that owns `source`; whether it has ended. It has not while what was copied
+        is being synced: nobody who commits shall wait for that, least of all on a disk that does not answer.
+        """
         if self._is_abandoned or self._is_whole or self._error is not None:
-            return
+            return True
+        if self._is_syncing:
+            return False
         self._is_abandoned = True
         if self._thread is None:
             os.close(self._descriptor)
@@ -94,6 +98,7 @@ class Copying:
             self._go.release()
             self._held.acquire()
             self._thread.join()
+        return True
 
     def finish(self) -> None:
         """The rest, once it is whole, on any thread: one whole file, without a WAL, synced. Raises CopyFailed."""

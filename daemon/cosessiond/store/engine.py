@@ -323,8 +323,8 @@ class Copy(Protocol):
         """A bounded piece of it, of about 1 MiB. Raises CopyFailed; the store is as it was."""
         ...
 
-    def abandon(self) -> None:
-        """End it unfinished; does nothing once it has ended."""
+    def abandon(self) -> bool:
+        """End it unfinished; whether it has ended. It cannot while it is syncing: ask again, as for a step."""
         ...
 
     def finish(self) -> None:
