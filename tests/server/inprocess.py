@@ -1,4 +1,5 @@
-"""The daemon without sockets, threads and time: its core and conversations over the memory engine, in a virtual world.
+"""The daemon without sockets, threads and time: its core and conversations in a virtual world, over the memory engine
+or another.
 
 Rule: wired by the daemon's own `assemble`. What touches the machine is left out: nobody is registered, no process is
 watched, and the peer of every connection is unknown.
@@ -13,6 +14,7 @@ from typing import Any
 
 from cosession.config import Config
 from cosession.messages.limits import LIMITS, Limits
+from cosessiond.backups.vault import Vault
 from cosessiond.metrics import Metrics
 from cosessiond.process.configuration import Configuration
 from cosessiond.server import assembly
@@ -86,11 +88,21 @@ class Nobody:
 class Inside:
     """One core. `connect` gives connections, `world` moves them."""
 
-    def __init__(self, limits: Limits = LIMITS, *, seed: int = 0) -> None:
+    def __init__(
+        self,
+        limits: Limits = LIMITS,
+        *,
+        seed: int = 0,
+        config: Config | None = None,
+        engine: Engine | None = None,
+        vault: Vault | None = None,
+    ) -> None:
         self.world = World(seed)
         self.bugs: list[Exception] = []
         self.stopped: list[bool] = []
-        engine = MemoryEngine(
+        self.configuration = Configuration(config or Config(limits=limits), load=lambda: self.told or Config())
+        self.told = config  # what the file of the configuration says
+        engine = engine or MemoryEngine(
             "E",
             Window(
                 log_revisions=limits.log_window_revisions,
@@ -110,9 +122,10 @@ class Inside:
                 disk=lambda: DiskSignal(10**9, enough=True),
                 host="h",
                 secret=bytes(32),
+                vault=vault,
             ),
             Consequences(stop=lambda: self.stopped.append(True), on_bug=self.bugs.append, on_broken=_broken),
-            configuration=Configuration(Config(limits=limits)),
+            configuration=self.configuration,
             metrics=Metrics(),
         )
         self.commits = Commits(engine, self.core.store, self.world)
