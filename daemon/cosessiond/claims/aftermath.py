@@ -16,6 +16,7 @@ from collections.abc import Callable
 from functools import partial
 
 from cosession.errors import CosessionError
+from cosession.messages.limits import BATCH_WRITES_MAX
 from cosession.model import Session
 from cosessiond.claims import records
 from cosessiond.claims.holding import RETRY_S, Holding
@@ -49,16 +50,17 @@ class Aftermath:
         self._following: set[str] = set()
 
     def time_over(self, holding: Holding, id: str) -> None:
-        """The time of a claim has passed: end it, unless it is gone."""
+        """The time of a claim has passed: end it, unless it is gone or was given to somebody else meanwhile."""
 
         def decide() -> Batch | None:
             held = self._view.get(id)
-            return self._batch("claim.expire", records.expired(held)) if held is not None else None
+            if held is None or not holding.is_over(id):
+                return None
+            return self._batch("claim.expire", records.expired(held))
 
         def finished(outcome: Proposed) -> None:
-            held = self._view.get(id)
-            if isinstance(outcome, CosessionError) and held is not None:
-                holding.retry(held.claim)
+            if isinstance(outcome, CosessionError) and self._view.get(id) is not None:
+                holding.retry(id)
             else:
                 holding.settled(id)
             self._flush()
@@ -67,7 +69,7 @@ class Aftermath:
 
     def belongings(self, session: Session, writes_max: int) -> tuple[list[Compare], list[Write]]:
         """What becomes of its claims when the record of a session becomes this one."""
-        held = [each for each in self._view.of_session(session.id) if each.claim.state == "held"][:writes_max]
+        held = self._left_by(session.id, writes_max)
         if not held:
             return [], []
         replaced_by = session.replaced_by if session.state == "superseded" else ""
@@ -81,7 +83,7 @@ class Aftermath:
         self._following.add(session)
 
         def decide() -> Batch | None:
-            held = [each for each in self._view.of_session(session) if each.claim.state == "held"]
+            held = self._left_by(session, BATCH_WRITES_MAX)
             if not held or self._sessions.is_live(session):
                 return None
             holder = self._sessions.holder(session)
@@ -93,9 +95,14 @@ class Aftermath:
             if isinstance(outcome, CosessionError):
                 self._deadlines.after(("claims of", session), RETRY_S, partial(self.session_over, session))
             elif outcome is not None:
-                self.session_over(session)  # a grant may have been on its way
+                self.session_over(session)  # not all may have fitted, and a grant may have been on its way
 
         self._store.propose(decide, finished)
+
+    def _left_by(self, session: str, writes_max: int) -> list[Held]:
+        """The claims that it holds, as many as fit into one batch."""
+        held = [each for each in self._view.of_session(session) if each.claim.state == "held"]
+        return records.fitting(held, writes_max)
 
     def _consequence(self, session: str, state: str, replaced_by: str, held: list[Held]) -> tuple[str, Change]:
         if state == "closed":

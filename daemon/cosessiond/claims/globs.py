@@ -176,6 +176,8 @@ def _is_single(characters: Characters) -> bool:
 
 
 def _characters_meet(one: Characters, other: Characters) -> bool:
+    if len(one) == 1 and len(other) == 1:
+        return one[0][0] <= other[0][1] and other[0][0] <= one[0][1]
     return one == other or bool(_both(one, other))
 
 
@@ -224,12 +226,15 @@ def _first_end(
     if not chunk:
         return start
     whole = 1 << (len(chunk) - 1)
+    places: dict[Item, int] = {}  # of the different items of the chunk
+    for k, wanted in enumerate(chunk):
+        places[wanted] = places.get(wanted, 0) | 1 << k
     masks: dict[Item, int] = {}
     fits = 0  # bit k: the first k + 1 items of the chunk end here
     for at in range(start, end):
         item = fixed[at]
         if item not in masks:
-            masks[item] = sum(1 << k for k, wanted in enumerate(chunk) if same(wanted, item))
+            masks[item] = sum(mask for wanted, mask in places.items() if same(wanted, item))
         fits = ((fits << 1) | 1) & masks[item]
         if fits & whole:
             return at + 1

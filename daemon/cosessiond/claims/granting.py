@@ -22,7 +22,7 @@ from cosessiond.claims.ports import Later, Proposed, Sessions, Store
 from cosessiond.claims.queue import Ask, Queue
 from cosessiond.claims.records import Held
 from cosessiond.claims.refusal import BLOCKERS_MAX, blocker, claimed
-from cosessiond.claims.targets import Targets
+from cosessiond.claims.targets import Targets, pairs
 from cosessiond.claims.view import View
 from cosessiond.clock import Clock
 from cosessiond.metrics import Metrics
@@ -44,15 +44,16 @@ class _Pending:
 
 
 class _Place:
-    """One project: its queue, who is ready, and the grant that is under way."""
+    """One project: its queue, who is ready, and the grant that is under way, whether one is being proposed."""
 
-    __slots__ = ("granting", "project", "queue", "ready")
+    __slots__ = ("granting", "project", "proposing", "queue", "ready")
 
     def __init__(self, project: str) -> None:
         self.project = project
         self.queue = Queue()
         self.ready: dict[str, None] = {}  # in the order in which they became so
         self.granting = ""
+        self.proposing = False
 
 
 class Granting:
@@ -90,8 +91,8 @@ class Granting:
         """One request; `done` gets the claim, Claimed when it may not wait longer, or why it cannot be. Raises
         Overloaded.
         """
+        self._check_limits(claim, self._places.get(claim.project) or _Place(claim.project))
         place = self._place(claim.project)
-        self._check_limits(claim, place)
         ask = Ask(claim, targets, by)
         place.queue.add(ask, self._view.of_project(claim.project))
         self._count(claim.project, len(claim.targets))
@@ -106,6 +107,9 @@ class Granting:
 
         def look() -> None:
             if place.queue.step(ask, self._view.get):
+                gone = [id for id in ask.obstacles if not place.queue.get(id) and not self._view.get(id)]
+                for id in gone:  # while it was compared with others
+                    del ask.obstacles[id]
                 done(self._blockers(place, ask), len(ask.obstacles))
                 self._flush()
             else:
@@ -153,7 +157,7 @@ class Granting:
             self._count(held.claim.project, len(held.claim.targets))
         if adopted is not None:
             place.queue.adopted(adopted.id, held.id)
-        if before is not None and before.claim.session != held.claim.session:
+        if adopted is not None or (before is not None and before.claim.session != held.claim.session):
             for ask in place.queue.passed_on(held.id, held.claim.session):
                 self._ready(place, ask)
         self._tidy(place)
@@ -190,13 +194,16 @@ class Granting:
         self._grant_next(place)
 
     def _grant_next(self, place: _Place) -> None:
-        if place.granting or not place.ready:
-            return
-        place.granting = next(iter(place.ready))
-        del place.ready[place.granting]
-        ask = place.queue.get(place.granting)
-        assert ask is not None, "who leaves the queue is not ready any more"
-        self._store.propose(partial(self._decide, ask), partial(self._settle, place, ask))
+        if place.proposing:
+            return  # what is refused at once is settled in the middle of this: however many, one after the other
+        place.proposing = True
+        while place.ready and not place.granting:
+            place.granting = next(iter(place.ready))
+            del place.ready[place.granting]
+            ask = place.queue.get(place.granting)
+            assert ask is not None, "who leaves the queue is not ready any more"
+            self._store.propose(partial(self._decide, ask), partial(self._settle, place, ask))
+        place.proposing = False
 
     def _decide(self, ask: Ask) -> Batch | None:
         if ask.id not in self._pending:
@@ -283,7 +290,7 @@ class Granting:
 
     def _blockers(self, place: _Place, ask: Ask) -> list[Blocker]:
         found = []
-        for id in list(ask.obstacles)[:BLOCKERS_MAX]:
+        for id, first in list(ask.obstacles.items())[:BLOCKERS_MAX]:
             other = place.queue.get(id) or self._view.get(id)
             if other is None:
                 continue
@@ -291,9 +298,8 @@ class Granting:
             holder = self._sessions.holder(other.claim.session)
             left_s = 0.0 if is_waiting else self._holding.left_s(other.claim)
             ahead = len(place.queue.behind(id))
-            found.append(
-                blocker(ask.targets, other.claim, other.targets, holder, left_s=left_s, waiting=is_waiting, ahead=ahead)
-            )
+            overlaps = pairs(ask.targets, other.targets, first)
+            found.append(blocker(overlaps, other.claim, holder, left_s=left_s, waiting=is_waiting, ahead=ahead))
         return found
 
     def _place(self, project: str) -> _Place:

@@ -2,7 +2,8 @@
 
 Activity only notes the moment, once for all claims of a session: a claim's deadline is worked out anew when it comes
 up. So whatever happened, a claim may last longer, never end early; and after a start each has its full time again (P8).
-A claim whose time has passed is `expiring` until its end is durable or has failed, and a renewal waits for that.
+A claim whose end is on its way to the disk, by time or by a release, is `ending` until that is durable or has failed: a
+renewal waits for it, and nobody is told that it stands.
 
 Rule: knows claims by id and moments by number; what follows from a deadline is the caller's.
 """
@@ -33,18 +34,21 @@ class Holding:
         self._clock = clock
         self._deadlines = deadlines
         self._over = over
+        self._standing: dict[str, Claim] = {}
         self._heard_s: dict[str, float] = {}  # of sessions
         self._renewed_s: dict[str, float] = {}  # of claims
-        self._expiring: dict[str, list[Then]] = {}
+        self._ending: dict[str, list[Then]] = {}
 
     def begin(self, claim: Claim) -> None:
         """A claim stands now, or its record changed: it has its full time."""
+        self._standing[claim.id] = claim
         self._renewed_s[claim.id] = self._clock.monotonic()
         self._heard_s.setdefault(claim.session, self._clock.monotonic())
         self._arm(claim)
 
     def end(self, id: str) -> None:
         """A claim stands no more; who waited for the outcome of its end is told."""
+        self._standing.pop(id, None)
         self._renewed_s.pop(id, None)
         self._deadlines.cancel(("claim", id))
         self.settled(id)
@@ -58,41 +62,63 @@ class Holding:
         """A session has no claims any more."""
         self._heard_s.pop(session, None)
 
-    def renew(self, claim: Claim, then: Then) -> None:
-        """Give a claim its full time again if it stands, then call `then`; after the outcome when it is expiring."""
-        waiting = self._expiring.get(claim.id)
+    def renew(self, id: str, then: Then) -> None:
+        """Give a claim its full time again if it stands, then call `then`; when it is ending, after the outcome."""
+        waiting = self._ending.get(id)
         if waiting is not None:
-            waiting.append(lambda: self.renew(claim, then))
+            waiting.append(lambda: self.renew(id, then))
             return
-        if claim.id in self._renewed_s:
-            self._renewed_s[claim.id] = self._clock.monotonic()
+        claim = self._standing.get(id)
+        if claim is not None and claim.state == "held":
+            self._renewed_s[id] = self._clock.monotonic()
             self._arm(claim)
         then()
+
+    def begin_ending(self, id: str) -> bool:
+        """Its end is submitted now. False when it is ending already: who was first calls `settled`."""
+        if id in self._ending:
+            return False
+        self._ending[id] = []
+        return True
+
+    def is_ending(self, id: str) -> bool:
+        """Whether its end is on its way to the disk."""
+        return id in self._ending
+
+    def is_over(self, id: str) -> bool:
+        """Whether the time of a claim that stands has passed."""
+        claim = self._standing.get(id)
+        ends_s = None if claim is None else self._ends_s(claim)
+        return ends_s is not None and ends_s <= self._clock.monotonic()
 
     def left_s(self, claim: Claim) -> float:
         """Seconds until its time passes, as things stand; -1 when only its session ends it."""
         ends_s = self._ends_s(claim)
         return -1.0 if ends_s is None else max(0.0, ends_s - self._clock.monotonic())
 
-    def look(self, claim: Claim) -> None:
+    def look(self, id: str) -> None:
         """A deadline has come up: the time of the claim has passed, or there is a later one."""
-        ends_s = self._ends_s(claim)
-        if ends_s is None or claim.id in self._expiring:
+        claim = self._standing.get(id)
+        if claim is None or id in self._ending:
             return
-        if ends_s > self._clock.monotonic():
+        if not self.is_over(id):
             self._arm(claim)
             return
-        self._expiring[claim.id] = []
-        self._over(claim.id)
+        self.begin_ending(id)
+        self._over(id)
 
-    def retry(self, claim: Claim) -> None:
-        """The end of a claim could not be committed: again later."""
-        self.settled(claim.id)
-        self._deadlines.after(("claim", claim.id), RETRY_S, lambda: self.look(claim))
+    def retry(self, id: str) -> None:
+        """The end of a claim by time could not be committed: again later."""
+        self.settled(id)
+        self._deadlines.after(("claim", id), RETRY_S, lambda: self.look(id))
 
     def settled(self, id: str) -> None:
         """The end of a claim is durable or has failed; renewals that waited go on."""
-        for then in self._expiring.pop(id, ()):
+        waiting = self._ending.pop(id, ())
+        claim = self._standing.get(id)
+        if claim is not None:
+            self._arm(claim)
+        for then in waiting:
             then()
 
     def _arm(self, claim: Claim) -> None:
@@ -101,7 +127,7 @@ class Holding:
             self._deadlines.cancel(("claim", claim.id))
         else:
             due_s = max(ends_s, self._clock.monotonic() + STEP_S)
-            self._deadlines.set(("claim", claim.id), due_s, lambda: self.look(claim))
+            self._deadlines.set(("claim", claim.id), due_s, lambda: self.look(claim.id))
 
     def _ends_s(self, claim: Claim) -> float | None:
         renewed_s = self._renewed_s.get(claim.id, 0.0)

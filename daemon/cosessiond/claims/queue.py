@@ -17,9 +17,9 @@ from typing import Final
 
 from cosession.model import Claim
 from cosessiond.claims.records import Held
-from cosessiond.claims.targets import Targets, cost, meet
+from cosessiond.claims.targets import Pair, Targets, compared
 
-#: Work of one step: about so many microseconds at most, and one comparison at least.
+#: Work of one step: about so many microseconds at most, and one comparison of two globs at least.
 STEP_COST: Final = 4_096
 
 #: The claim with an id, None when it no longer stands.
@@ -29,17 +29,19 @@ Standing = Callable[[str], Held | None]
 class Ask:
     """One request: the `claim` it would become, its `targets` read, and the connection it came on (`by`).
 
-    `obstacles` are ids of claims and of requests ahead; `unseen` those it was not compared with yet.
+    `obstacles` are ids of claims and of requests ahead, each with the first pair of targets that was found to overlap;
+    `unseen` those it was not compared with yet, and `comparing` what is left of comparing it with the last of those.
     """
 
-    __slots__ = ("by", "claim", "obstacles", "targets", "unseen")
+    __slots__ = ("by", "claim", "comparing", "obstacles", "targets", "unseen")
 
     def __init__(self, claim: Claim, targets: Targets, by: Hashable) -> None:
         self.claim = claim
         self.targets = targets
         self.by = by
-        self.obstacles: dict[str, None] = {}  # a set in the order in which they were met
+        self.obstacles: dict[str, Pair] = {}  # in the order in which they were met
         self.unseen: list[str] = []
+        self.comparing: Iterator[tuple[int, Pair | None]] | None = None
 
     @property
     def id(self) -> str:
@@ -77,15 +79,24 @@ class Queue:
         """Compare it with some of what it was not compared with; False while more is left."""
         left = STEP_COST
         while ask.unseen and left > 0:
-            id = ask.unseen.pop()
+            id = ask.unseen[-1]
             other = self._asks.get(id) or standing(id)
-            if other is None or other.claim.session == ask.claim.session:
-                continue
-            if other.claim.shared and ask.claim.shared:
-                continue
-            left -= cost(ask.targets, other.targets)
-            if meet(ask.targets, other.targets):
-                ask.obstacles[id] = None
+            pair: Pair | None = None
+            if other is not None and _matters(other.claim, ask.claim):
+                if ask.comparing is None:
+                    ask.comparing = compared(ask.targets, other.targets)
+                for steps, pair in ask.comparing:
+                    left -= steps
+                    if pair is not None or left <= 0:
+                        break
+                else:
+                    left -= 1
+                if pair is None and left <= 0:
+                    break  # it goes on with the same one
+            ask.unseen.pop()
+            ask.comparing = None
+            if pair is not None:
+                ask.obstacles[id] = pair
         return not ask.unseen
 
     def leave(self, id: str) -> list[Ask]:
@@ -111,8 +122,7 @@ class Queue:
         """A claim stands under a new id."""
         for ask in self._asks.values():
             if old in ask.obstacles:
-                del ask.obstacles[old]
-                ask.obstacles[new] = None
+                ask.obstacles[new] = ask.obstacles.pop(old)
             if old in ask.unseen:
                 ask.unseen[ask.unseen.index(old)] = new
 
@@ -129,3 +139,12 @@ class Queue:
     def behind(self, id: str) -> list[Ask]:
         """The requests that wait for this claim or request, in their order."""
         return [ask for ask in self._asks.values() if id in ask.obstacles]
+
+
+def _matters(other: Claim, wanted: Claim) -> bool:
+    """Whether a claim or request would be in the way of another that overlaps it: not when both are shared, nor when
+    they are of one session, unless that one crashed and left it, so that somebody else may adopt it.
+    """
+    if other.session == wanted.session and other.state == "held":
+        return False
+    return not (other.shared and wanted.shared)

@@ -12,6 +12,7 @@ Rule: no memory, no clock, no store; times come in as seconds since the epoch.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 from typing import Final
 
 import msgspec
@@ -19,11 +20,14 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from cosession.errors import CosessionError
+from cosession.messages.limits import BATCH_BYTES_MAX
 from cosession.model import Claim
 from cosessiond.claims.targets import Targets, read
 from cosessiond.store.engine import Compare, Delete, EntryCompare, EntryId, Put, RangeCompare, Write
 
 SPACE: Final = "$claims"
+#: More than a record takes beside its targets: worktree, purpose and names have limits of their own.
+_RECORD_BYTES: Final = 8_192
 _decode = msgspec.msgpack.Decoder(Claim).decode
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -82,8 +86,8 @@ def released(held: Iterable[Held]) -> Change:
 
 
 def expired(held: Held) -> Change:
-    """The end of a claim by time."""
-    return Change((stands(held),), (Delete(held.entry_id, "expire"),))
+    """The end of a claim by time, which is another one when the claim is another session's, or nobody's."""
+    return Change((unchanged(held),), (Delete(held.entry_id, "expire"),))
 
 
 def orphaned(held: Iterable[Held], why: str, now_s: float) -> Change:
@@ -116,6 +120,18 @@ def adopted(held: Held, id: str, session: str, now_s: float) -> Change:
         reason=f"adopted: session {held.claim.session} left it",
     )
     return Change((unchanged(held),), (Delete(held.entry_id), _put(claim)))
+
+
+def fitting(held: Iterable[Held], writes_max: int) -> list[Held]:
+    """The first of them whose records fit into one batch beside other writes."""
+    found: list[Held] = []
+    left = BATCH_BYTES_MAX // 2
+    for each in islice(held, writes_max):
+        left -= _RECORD_BYTES + sum(len(target.encode()) for target in each.claim.targets)
+        if left < 0 and found:
+            break
+        found.append(each)
+    return found
 
 
 def stands(held: Held) -> EntryCompare:

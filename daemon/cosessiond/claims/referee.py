@@ -16,11 +16,12 @@ from msgspec import DecodeError, Struct, msgpack
 from msgspec.structs import replace
 
 from cosession.errors import Claimed, CosessionError, Fenced, NotAllowed
+from cosession.messages.limits import BATCH_WRITES_MAX
 from cosession.model import GLOBAL, TERMINAL_STATES, Blocker, Claim
 from cosessiond.claims import records
 from cosessiond.claims.aftermath import Aftermath
 from cosessiond.claims.granting import Granted, Granting
-from cosessiond.claims.holding import Holding
+from cosessiond.claims.holding import RETRY_S, Holding
 from cosessiond.claims.ports import Later, Proposed, Sessions, Store
 from cosessiond.claims.records import SPACE, Held
 from cosessiond.claims.targets import Targets, read
@@ -61,6 +62,8 @@ class Referee:
         self._clock = clock
         self._entropy = entropy
         self._sessions = sessions
+        self._deadlines = deadlines
+        self._unasked: set[str] = set()  # claims whose asker went away, until they are released
         self.view = View()
         self.aftermath = Aftermath(store, self.view, clock=clock, deadlines=deadlines, sessions=sessions, flush=flush)
         self.holding = Holding(clock, deadlines, lambda id: self.aftermath.time_over(self.holding, id))
@@ -74,7 +77,7 @@ class Referee:
             metrics=metrics,
             later=later,
             flush=flush,
-            unwanted=lambda held: self.release(held.claim.session, [held.id], lambda _: None),
+            unwanted=self._unwanted,
         )
 
     def start(self) -> None:
@@ -104,28 +107,21 @@ class Referee:
         if same is None:
             wanted = replace(wanted, id=ulid(self._clock, self._entropy))
             self.granting.ask(wanted, targets, by, wait_s, done)
-            return
-
-        def renewed() -> None:
-            held = self.view.get(same.id)
-            if held is not None:
-                done(held)
-                return
-            try:  # it expired a moment ago
-                self.acquire(wanted, by, wait_s, done)
-            except CosessionError as error:
-                done(error)
-
-        self.holding.renew(same.claim, renewed)
+        else:
+            self._unasked.discard(same.id)
+            self.holding.renew(same.id, lambda: done(same))
 
     def same(self, wanted: Claim) -> Held | None:
-        """The claim that the session holds already on just these targets in just this way."""
+        """The claim that the session holds already on just these targets in just this way, and not until its end that
+        is on its way: asked for again, it begins anew.
+        """
 
         def way(claim: Claim) -> tuple[object, ...]:
             return claim.project, claim.worktree, claim.shared, claim.hold, claim.automatic, set(claim.targets)
 
         wanted, _ = _resolved(wanted)
-        mine = (each for each in self.view.of_session(wanted.session) if each.claim.state == "held")
+        held = (each for each in self.view.of_session(wanted.session) if each.claim.state == "held")
+        mine = (each for each in held if not self.holding.is_ending(each.id))
         return next((each for each in mine if way(each.claim) == way(wanted)), None)
 
     def check(self, wanted: Claim, done: Callable[[list[Blocker], int], None]) -> None:
@@ -155,7 +151,7 @@ class Referee:
         for id in ids:
             held = self.view.get(id)
             if held is not None and _is_of(held, session):
-                self.holding.renew(held.claim, renewed)
+                self.holding.renew(id, renewed)
             else:
                 renewed()
 
@@ -174,17 +170,25 @@ class Referee:
                 raise NotAllowed(
                     f"cannot release claim {held.id}: session {held.claim.session} has it; ask that one, or force it"
                 )
+        ending = [id for id in wanted if self.view.get(id) is not None and self.holding.begin_ending(id)]
         released: list[str] = []
+        portion: list[str] = []
 
         def decide() -> Batch | None:
-            standing = [held for held in map(self.view.get, wanted) if held is not None]
-            released[:] = [held.id for held in standing]
+            standing = [held for held in map(self.view.get, wanted) if held is not None][:BATCH_WRITES_MAX]
+            portion[:] = [held.id for held in standing]
             change = records.released(standing)
             origin = self._store.origin("claim.release", session)
             return self._store.batch(origin, change.compares, change.writes) if standing else None
 
         def finished(outcome: Proposed) -> None:
-            done(outcome if isinstance(outcome, CosessionError) else released)
+            if isinstance(outcome, Committed):
+                released.extend(portion)
+                self._store.propose(decide, finished)  # until nothing is left of them
+                return
+            for id in ending:
+                self.holding.settled(id)
+            done(outcome if outcome is not None else released)
 
         self._store.propose(decide, finished)
 
@@ -249,6 +253,7 @@ class Referee:
             if change.kind == "put":
                 self._follow(change, committed.revision, ended)
         for held in ended.values():
+            self._unasked.discard(held.id)
             self.holding.end(held.id)
             self._forget_holder(held)
             self.granting.ended(held)
@@ -272,6 +277,20 @@ class Referee:
     def _forget_holder(self, held: Held) -> None:
         if not self.view.of_session(held.claim.session):
             self.holding.forget(held.claim.session)
+
+    def _unwanted(self, held: Held) -> None:
+        """A claim stands that nobody knows of: whoever asked for it went away while it was on its way to the disk."""
+        self._unasked.add(held.id)
+
+        def done(outcome: list[str] | CosessionError) -> None:
+            if isinstance(outcome, CosessionError) and self.view.get(held.id) is not None:
+                self._deadlines.after(("unwanted", held.id), RETRY_S, again)
+
+        def again() -> None:
+            if held.id in self._unasked:  # else it was asked for again, or is gone
+                self._unwanted(held)
+
+        self.release(held.claim.session, [held.id], done, force=True)
 
     def _session_over(self, session: str) -> None:
         why = f"cannot claim for session {session}: it has ended"

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from cosession.errors import Claimed
 from cosession.model import Blocker, Claim
 from cosessiond.claims.ports import Holder
-from cosessiond.claims.targets import Targets, pairs
+from cosessiond.claims.targets import Pair, Targets
 
 #: Blockers that an answer shows.
 BLOCKERS_MAX: Final = 16
@@ -22,16 +22,16 @@ _SHOWN_MAX: Final = 120
 
 
 def blocker(
-    wanted: Targets, claim: Claim, targets: Targets, holder: Holder, *, left_s: float, waiting: bool, ahead: int
+    overlaps: Sequence[Pair], claim: Claim, holder: Holder, *, left_s: float, waiting: bool, ahead: int
 ) -> Blocker:
-    """One thing in the way: a claim, or a request that waits ahead."""
+    """One thing in the way: a claim, or a request that waits ahead; `overlaps` are the pairs of targets."""
     return Blocker(
         claim=replace(claim, expires_in_s=left_s),
         waiting=waiting,
         name=holder.name,
         agent=holder.agent,
         session_state=holder.state,
-        overlaps=tuple(pairs(wanted, targets)),
+        overlaps=tuple(overlaps),
         ahead=ahead,
     )
 

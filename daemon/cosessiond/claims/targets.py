@@ -7,7 +7,8 @@ overlap, nor do paths of different worktrees.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Final, Literal, NamedTuple
 
 from cosession.errors import InvalidRequest, TooLarge
@@ -16,8 +17,9 @@ from cosessiond.claims.globs import Glob, overlap, parse, weight
 
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _SHOWN_MAX: Final = 128
-#: Pairs of overlapping targets that an answer shows.
+#: Pairs of overlapping targets that an answer shows, and the work of looking for more than the first.
 PAIRS_MAX: Final = 8
+PAIRS_COST: Final = 1_024
 
 Kind = Literal["path", "name", "machine"]
 KINDS: Final[tuple[Kind, ...]] = ("path", "name", "machine")
@@ -65,26 +67,34 @@ def read(texts: Sequence[str], worktree: str) -> Targets:
     return Targets(worktree, each, sum(target.weight for target in each))
 
 
-def pairs(one: Targets, other: Targets) -> list[tuple[str, str]]:
-    """The pairs of targets that overlap, at most PAIRS_MAX."""
-    found: list[tuple[str, str]] = []
+#: Two targets, one of each claim.
+Pair = tuple[str, str]
+
+
+def pairs(one: Targets, other: Targets, first: Pair) -> list[Pair]:
+    """The pairs of targets that overlap, at most PAIRS_MAX; only the `first`, which is known, where more is costly."""
+    if cost(one, other) > PAIRS_COST:
+        return [first]
+    found = (pair for _, pair in compared(one, other) if pair is not None)
+    return list(islice(found, PAIRS_MAX))
+
+
+def compared(one: Targets, other: Targets) -> Iterator[tuple[int, Pair | None]]:
+    """Each target of the one with each of the other: about how many steps that took, and the pair if it overlaps."""
+    beside = one.worktree == other.worktree
     for a in one.each:
         for b in other.each:
-            if _meet(a, b, one.worktree == other.worktree):
-                found.append((a.text, b.text))
-                if len(found) == PAIRS_MAX:
-                    return found
-    return found
+            steps = 1 + a.weight * b.weight // 16 if beside else 1
+            yield steps, (a.text, b.text) if _meet(a, b, beside) else None
 
 
 def meet(one: Targets, other: Targets) -> bool:
     """Whether any target of the one overlaps any of the other."""
-    beside = one.worktree == other.worktree
-    return any(_meet(a, b, beside) for a in one.each for b in other.each)
+    return any(pair is not None for _, pair in compared(one, other))
 
 
 def cost(one: Targets, other: Targets) -> int:
-    """About how many steps `meet` takes at most."""
+    """About how many steps comparing all of them takes at most."""
     if one.worktree != other.worktree:
         return len(one.each) * len(other.each)
     return len(one.each) * len(other.each) + one.weight * other.weight // 16
