@@ -135,7 +135,8 @@ def _contents(write: Callable[[Peer], None], *, killed: bool) -> dict[str, bytes
             daemon.kill()
         else:
             assert daemon.stop() == 0
-        files = [path for path in (home / "state").iterdir() if path.name != "reserve"]  # large, and means nothing
+        # What is left out is large, and means nothing; backups lie in a directory.
+        files = [path for path in (home / "state").iterdir() if path.is_file() and path.name != "reserve"]
         return {f"state/{path.name}": path.read_bytes() for path in files}
 
 
