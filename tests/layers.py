@@ -71,6 +71,7 @@ LAYERS: Final[dict[str, tuple[str, ...]]] = {
         "store.schema",
         "store.apply",
         "store.memory",
+        "store.continuity",
         "store.reads",
         "store.requests",
         "store.live",
@@ -167,6 +168,7 @@ APART: Final[tuple[tuple[str, ...], ...]] = (
     # The specification and oracle shares no code with what it judges, except the hashes, which are the format.
     ("cosessiond.store.memory", "cosessiond.store.apply"),
     ("cosessiond.store.memory", "cosessiond.store.sqlite"),
+    ("cosessiond.store.memory", "cosessiond.store.continuity"),
     ("cosessiond.store.memory", "cosessiond.store.reads"),
     ("cosessiond.store.memory", "cosessiond.store.behind"),
     ("cosessiond.store.memory", "cosessiond.store.epochs"),

@@ -20,13 +20,12 @@ from typing import Final
 from cosession.messages.limits import BATCH_WRITES_MAX
 from cosessiond.store import behind, ended, reads
 from cosessiond.store.apply import Evaluated, evaluate
+from cosessiond.store.continuity import EPOCH_STEP
 from cosessiond.store.engine import BATCH_FORMAT, Batch, Committed, Delete, Entry, EntryId, Origin
 from cosessiond.store.hash import chain_hash
 from cosessiond.store.live import Live
 from cosessiond.store.writes import Group, log_body
 
-#: Epochs begin at multiples of this: far above what a lost tail can have held, and easy to see.
-EPOCH_STEP: Final = 1 << 20
 OPERATION: Final = "epoch"
 #: Every record here is a lease.
 LEASES: Final = "$claims"

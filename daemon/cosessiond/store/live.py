@@ -55,6 +55,17 @@ class Live:
                 break
         return found
 
+    def under(self, place: tuple[str, str], prefix: str, *, after: str, until: str) -> Iterator[Entry]:
+        """The entries of one space and project under `prefix` and behind `after`, up to `until` (empty: all)."""
+        keys = self._keys.get(place)
+        if keys is None:
+            return
+        end = end_of(prefix)
+        start = keys.bisect_right(after) if after >= prefix else keys.bisect_left(prefix)
+        stop = keys.bisect_right(until) if until else keys.bisect_left(end) if end else len(keys)
+        for key in keys.islice(start, stop):
+            yield self._entries[(*place, key)]
+
     def adopt(self, written: Mapping[EntryId, Entry | None]) -> None:
         """A group is durable. `written` is in the order of mod_revision; None: the entry is gone."""
         for id, entry in written.items():

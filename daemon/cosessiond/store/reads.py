@@ -7,12 +7,13 @@ StoreDamaged; `sqlite.SqliteEngine` translates.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from typing import Any, Final
 
 from msgspec import Struct, msgpack, structs
 
+from cosessiond.store.continuity import Link
 from cosessiond.store.engine import (
     PAST_BYTES,
     PAST_KEYS,
@@ -93,6 +94,20 @@ _NTH_NEWEST: Final = (
 _VERSIONS_BETWEEN: Final = (
     _VERSIONS_OF + " AND mod_revision >= ? AND mod_revision < ? ORDER BY mod_revision DESC LIMIT ?"
 )
+_LINKS: Final = (
+    "SELECT mod_revision, kind, version, create_revision FROM versions WHERE space = ? AND project = ? AND key = ?"
+)
+_LINK_ABOVE: Final = _LINKS + " AND mod_revision > ? ORDER BY mod_revision LIMIT 1"
+_LINK_BELOW: Final = _LINKS + " AND mod_revision < ? ORDER BY mod_revision DESC LIMIT 1"
+_ROWID_OF: Final = "SELECT rowid FROM versions WHERE space = ? AND project = ? AND key = ? AND mod_revision = ?"
+_IDS_BETWEEN: Final = (
+    "SELECT space, project, key FROM entries WHERE (space, project, key) > (?, ?, ?)"
+    " AND (space, project, key) <= (?, ?, ?) ORDER BY space, project, key LIMIT ?"
+)
+_IDS_BEHIND: Final = (
+    "SELECT space, project, key FROM entries WHERE (space, project, key) > (?, ?, ?)"
+    " ORDER BY space, project, key LIMIT ?"
+)
 _VERSION_IN: Final = (
     "SELECT space, project, key, mod_revision, kind, version, create_revision, time_ms, origin, ttl_ms, owner, hash,"
     " value FROM versions WHERE rowid = ?"
@@ -110,10 +125,15 @@ _STANDING: Final = f"""
         SELECT ({_NEXT_KEY.format(begin="> keys.key")}) FROM keys WHERE keys.key IS NOT NULL
         LIMIT ?6
     )
-    SELECT keys.key, found.rowid, found.kind, length(found.value) FROM keys LEFT JOIN versions AS found
-    ON found.rowid = (
+    SELECT keys.key, found.rowid, length(found.value),
+        found.mod_revision, found.kind, found.version, found.create_revision,
+        above.mod_revision, above.kind, above.version, above.create_revision
+    FROM keys LEFT JOIN versions AS found ON found.rowid = (
         SELECT rowid FROM versions WHERE space = ?1 AND project = ?2 AND key = keys.key AND mod_revision <= ?5
         ORDER BY mod_revision DESC LIMIT 1
+    ) LEFT JOIN versions AS above ON above.rowid = (
+        SELECT rowid FROM versions WHERE space = ?1 AND project = ?2 AND key = keys.key AND mod_revision > ?5
+        ORDER BY mod_revision LIMIT 1
     ) WHERE keys.key IS NOT NULL"""  # noqa: S608  # of constants
 _STANDING_FROM: Final = _STANDING.format(begin=">=")
 _STANDING_BEHIND: Final = _STANDING.format(begin=">")
@@ -276,17 +296,27 @@ def entry_at(db: sqlite3.Connection, id: EntryId, revision: int) -> Entry | None
 
 
 def range_at(
-    db: sqlite3.Connection, space: str, project: str, *, prefix: str, after: str, limit: int, revision: int
+    db: sqlite3.Connection,
+    space: str,
+    project: str,
+    *,
+    prefix: str,
+    after: str,
+    limit: int,
+    revision: int,
+    judge: Callable[[str, Link | None, Link | None], None],
 ) -> Page:
-    """See `Engine.range_at`."""
+    """See `Engine.range_at`. `judge` is asked of each key whether this version and the one above can be neighbours."""
     found: list[Entry] = []
     size = looked = 0
     reached = after
     keys = _STANDING_BEHIND if after >= prefix else _STANDING_FROM
     bounds = (space, project, max(after, prefix), end_of(prefix), revision, PAST_KEYS)
-    for key, rowid, kind, value_bytes in db.execute(keys, bounds):
+    for key, rowid, value_bytes, *links in db.execute(keys, bounds):
         looked += 1
-        if kind == "put":
+        standing, above = _link(links[:4]), _link(links[4:])
+        judge(key, standing, above)
+        if standing and standing.kind == "put":
             size += value_bytes
             if len(found) == limit or (found and size > PAST_BYTES):
                 return Page(tuple(found), more=True, reached=reached)
@@ -296,6 +326,57 @@ def range_at(
         reached = key
     more = looked == PAST_KEYS
     return Page(tuple(found), more, reached if more else "")
+
+
+def _link(columns: list[Any]) -> Link | None:
+    return None if columns[0] is None else Link(*columns)
+
+
+def link_of(row: VersionRow) -> Link:
+    """What a version says of its place."""
+    return Link(row.mod_revision, row.kind, row.version, row.create_revision)
+
+
+def link_above(db: sqlite3.Connection, id: EntryId, revision: int) -> Link | None:
+    """The oldest version above a revision, unchecked."""
+    row = db.execute(_LINK_ABOVE, (*id, revision)).fetchone()
+    return Link(*row) if row else None
+
+
+def link_below(db: sqlite3.Connection, id: EntryId, revision: int) -> Link | None:
+    """The newest version below a revision, unchecked."""
+    row = db.execute(_LINK_BELOW, (*id, revision)).fetchone()
+    return Link(*row) if row else None
+
+
+def has_versions(db: sqlite3.Connection, id: EntryId, count: int) -> bool:
+    """Whether an entry has at least so many."""
+    return db.execute(_NTH_NEWEST, (*id, count - 1)).fetchone() is not None
+
+
+def version_rowid(db: sqlite3.Connection, id: EntryId, revision: int) -> int:
+    """Where a search finds a version; 0: nowhere."""
+    row = db.execute(_ROWID_OF, (*id, revision)).fetchone()
+    return row[0] if row else 0
+
+
+def version_columns(db: sqlite3.Connection, id: EntryId, revision: int) -> tuple[Any, ...] | None:
+    """The row of one version, unchecked."""
+    row: tuple[Any, ...] | None = db.execute(_VERSION_OF, (*id, revision)).fetchone()
+    return row
+
+
+def request_columns(db: sqlite3.Connection, request_id: str) -> tuple[Any, ...] | None:
+    """The row of a kept request, unchecked."""
+    row: tuple[Any, ...] | None = db.execute(_REQUEST, (request_id,)).fetchone()
+    return row
+
+
+def entry_ids(db: sqlite3.Connection, after: EntryId, until: EntryId | None, rows_max: int) -> list[EntryId]:
+    """The ids that the table of entries has behind `after`, up to `until` (None: all), as they are."""
+    if until is None:
+        return db.execute(_IDS_BEHIND, (*after, rows_max)).fetchall()
+    return db.execute(_IDS_BETWEEN, (*after, *until, rows_max)).fetchall()
 
 
 def history(
@@ -336,6 +417,8 @@ def with_value(
     if newer and len(newer) + unwritten >= versions and newer[0][0] <= compact_revision:
         return change
     row = db.execute(_VERSION_OF, (*change.id, revision)).fetchone()
+    if row is None and revision >= compact_revision:
+        raise StoreDamaged(f"cannot trust the store: version {revision} of {change.id[2]!r} is missing")
     value = _version(row).value if row else b""
     return change if is_trace(value) else _replace_value(change, value)
 

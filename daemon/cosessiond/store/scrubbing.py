@@ -1,8 +1,9 @@
 """One slice of the scrub: so many rows of the store, each held against its hash, and where the next slice goes on.
 
-The tables are gone through one after the other: the log by its chain from the anchor to its end, the live entries
-against memory (so that one that is missing is noticed too), the versions, the request ids, the audit. What cannot be
-read is told and passed by; the scrub changes nothing.
+The tables are gone through one after the other: the log by its chain from the anchor to its end, and what follows from
+each batch against the rows that a search finds; the live entries against memory, so that one that is missing or too
+many is noticed as well; the versions, and whether one is missing before each; the request ids, the audit. What cannot
+be read is told and passed by; the scrub changes nothing.
 
 Rule: a slice is bounded by rows and bytes, and looks at nothing that may be trimmed before the next one.
 """
@@ -10,12 +11,14 @@ Rule: a slice is bounded by rows and bytes, and looks at nothing that may be tri
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final, NamedTuple
 
-from cosessiond.store import reads
+from cosessiond.store import behind, continuity, reads
 from cosessiond.store.auditing import AuditTable
-from cosessiond.store.engine import EntryId, Scrubbed, StoreDamaged
+from cosessiond.store.behind import Behind
+from cosessiond.store.continuity import Link
+from cosessiond.store.ended import Ended
+from cosessiond.store.engine import Committed, EntryId, Scrubbed, StoreDamaged, Window
 from cosessiond.store.live import Live
 from cosessiond.store.schema import UNREADABLE
 
@@ -25,61 +28,127 @@ _BYTES_MAX: Final = 256 * 1024
 _NOWHERE: Final = ("", "", "")
 
 
-def scrub(
-    db: sqlite3.Connection, settled: reads.Meta, at: Scrubbed, rows_max: int, *, live: Live, audit: AuditTable
-) -> Scrubbed:
+class Known(NamedTuple):
+    """What the tables are held against: the position they should be at, and what the engine has in memory."""
+
+    settled: reads.Meta
+    live: Live
+    behind: Behind
+    ended: Ended
+    audit: AuditTable
+    window: Window
+
+
+def scrub(db: sqlite3.Connection, known: Known, at: Scrubbed, rows_max: int) -> Scrubbed:
     """See `Engine.scrub`."""
     try:
         if at.table == "log":
-            return _log(db, settled, at, rows_max)
+            return _log(db, known, at, rows_max)
         if at.table == "entries":
-            return _entries(db, settled, live, at, rows_max)
-        if at.table == "audit":
-            return _audit(audit, at, rows_max)
-        return _rows(db, at, rows_max)
+            return _entries(db, known, at, rows_max)
+        if at.table == "versions":
+            return _versions(db, known, at, rows_max)
+        if at.table == "requests":
+            return _requests(db, at, rows_max)
+        return _audit(known.audit, at, rows_max)
     except (StoreDamaged, *UNREADABLE) as error:  # a page that SQLite cannot read: the rest of this table is behind it
         return _next(at, 0, [f"cannot go on through the table {at.table}: {error}"])
 
 
-def _log(db: sqlite3.Connection, settled: reads.Meta, at: Scrubbed, rows_max: int) -> Scrubbed:
+def _log(db: sqlite3.Connection, known: Known, at: Scrubbed, rows_max: int) -> Scrubbed:
+    settled = known.settled
     after = max(at.number, settled.compact_revision - 1)
     if after >= settled.revision:
-        return _next(at, 0)
+        return _next(at, 0, _position(db, settled))
     try:
         found = reads.changes(db, after, rows_max, _BYTES_MAX)
     except (StoreDamaged, *UNREADABLE) as error:
         if hasattr(error, "sqlite_errorcode"):  # it is a page, not a row
             raise
         if rows_max > 1:  # to tell which one it is
-            return _log(db, settled, at, 1)
+            return _log(db, known, at, 1)
         what = f"cannot trust the store: revision {after + 1} of the log cannot be read"
         return _more(at, 1, [str(error) if isinstance(error, StoreDamaged) else what], number=after + 1)
-    return _more(at, len(found), number=found[-1].revision) if found else _next(at, 0)
+    if not found:
+        return _next(at, 0)
+    rows, wrong = 0, []
+    for outcome in found:
+        after = outcome.revision
+        if after <= settled.revision:  # the rows of what is behind are not there yet
+            wrong += _derived(db, settled, outcome)
+        rows += 1 + len(outcome.changes)
+        if rows > rows_max:
+            break
+    return _more(at, rows, wrong, number=after)
 
 
-def _entries(db: sqlite3.Connection, settled: reads.Meta, live: Live, at: Scrubbed, rows_max: int) -> Scrubbed:
+def _position(db: sqlite3.Connection, settled: reads.Meta) -> list[str]:
+    if reads.read_meta(db) == settled:
+        return []
+    return ["cannot trust the store: the record of its position is not as it was committed"]
+
+
+def _derived(db: sqlite3.Connection, settled: reads.Meta, outcome: Committed) -> list[str]:
+    """What does not match among the rows that follow from a batch."""
+    wrong = []
+    for row in behind.version_rows(outcome):
+        id, revision = (row[0], row[1], row[2]), row[3]
+        found = reads.version_columns(db, id, revision)
+        if found is None or (_said(found) != _said(row) and _is_whole(found)):  # others the pass over versions tells
+            wrong.append(f"cannot trust the store: version {revision} of {id[2]!r} is not what the log says")
+    request_id = outcome.origin.request_id
+    if request_id and outcome.revision > settled.forgotten_revision:
+        kept = reads.request_columns(db, request_id)
+        if kept is None or kept[0] < outcome.revision:  # a later one is of an id that was forgotten in between
+            wrong.append(f"cannot trust the store: the outcome of request {request_id!r} is missing")
+    return wrong
+
+
+def _said(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What a row of versions says, without its origin, which an older version may have written otherwise."""
+    return (*row[:8], *row[9:11], row[12])
+
+
+def _is_whole(row: tuple[Any, ...]) -> bool:
+    try:
+        reads.checked(row)
+    except (StoreDamaged, TypeError):
+        return False
+    return True
+
+
+def _entries(db: sqlite3.Connection, known: Known, at: Scrubbed, rows_max: int) -> Scrubbed:
     wrong: list[str] = []
     size = rows = 0
-    id: EntryId = at.id
-    for entry in live.behind(at.id, rows_max):
-        id = entry.id
+    until: EntryId | None = None
+    ids: set[EntryId] = set()
+    for entry in known.live.behind(at.id, rows_max):
+        id = until = entry.id
+        ids.add(id)
         rows += 1
         size += len(entry.value)
-        if entry.mod_revision <= settled.revision and not reads.is_kept(db, entry):
+        if entry.mod_revision <= known.settled.revision and not reads.is_kept(db, entry):
             wrong.append(f"cannot trust the store: the entry {id[2]!r} of {id[0]} is not as it was committed")
         if size > _BYTES_MAX:
             break
-    return _more(at, rows, wrong, id=id) if rows else _next(at, 0)
+    # What is behind may have ended as many as there are; more than twice so many are not looked at in one slice.
+    wrong += [
+        f"cannot trust the store: there is an entry {id[2]!r} of {id[0]} that was not committed"
+        for id in reads.entry_ids(db, at.id, until, 2 * rows_max)
+        if id not in ids and not known.behind.versions_of(id)
+    ]
+    return _next(at, 0, wrong) if until is None else _more(at, rows, wrong, id=until)
 
 
-def _rows(db: sqlite3.Connection, at: Scrubbed, rows_max: int) -> Scrubbed:
+def _versions(db: sqlite3.Connection, known: Known, at: Scrubbed, rows_max: int) -> Scrubbed:
     wrong: list[str] = []
     size = rows = last = 0
-    for number, row in _after(db, at, rows_max):
+    for number, row in reads.versions_behind(db, at.number, rows_max):
         last = number
         rows += 1
         try:
-            size += len((reads.checked if at.table == "versions" else reads.checked_request)(row)[-1])
+            size += len(reads.checked(row)[-1])
+            _check_place(db, known, (row[0], row[1], row[2]), number, Link(row[3], row[4], row[5], row[6]))
         except (StoreDamaged, TypeError) as error:
             wrong.append(str(error))
         if size > _BYTES_MAX:
@@ -87,11 +156,35 @@ def _rows(db: sqlite3.Connection, at: Scrubbed, rows_max: int) -> Scrubbed:
     return _more(at, rows, wrong, number=last) if rows else _next(at, 0)
 
 
-def _after(db: sqlite3.Connection, at: Scrubbed, rows_max: int) -> Iterator[tuple[int, tuple[object, ...]]]:
-    if at.table == "versions":
-        yield from reads.versions_behind(db, at.number, rows_max)
-    else:
-        yield from reads.requests_behind(db, at.number, rows_max)
+def _check_place(db: sqlite3.Connection, known: Known, id: EntryId, number: int, link: Link) -> None:
+    """A row of versions is found by a search, and the one before it is there."""
+    if reads.version_rowid(db, id, link.mod_revision) != number:
+        raise StoreDamaged(f"cannot trust the store: version {link.mod_revision} of {id[2]!r} is found by no search")
+    below = reads.link_below(db, id, link.mod_revision)
+    is_cut = (
+        below is not None
+        or link.mod_revision < known.ended.before(id)
+        or reads.has_versions(db, id, known.window.versions_in(id[0]))
+    )
+    since = continuity.since_of(known.settled.revision)
+    continuity.check(id, [link, below] if below else [link], since=since, is_cut=is_cut)
+
+
+def _requests(db: sqlite3.Connection, at: Scrubbed, rows_max: int) -> Scrubbed:
+    wrong: list[str] = []
+    size = rows = last = 0
+    for number, row in reads.requests_behind(db, at.number, rows_max):
+        last = number
+        rows += 1
+        try:
+            size += len(reads.checked_request(row)[-1])
+            if reads.request_columns(db, str(row[1])) != row:
+                wrong.append(f"cannot trust the store: the outcome of request {row[1]!r} is found by no search")
+        except (StoreDamaged, TypeError) as error:
+            wrong.append(str(error))
+        if size > _BYTES_MAX:
+            break
+    return _more(at, rows, wrong, number=last) if rows else _next(at, 0)
 
 
 def _audit(audit: AuditTable, at: Scrubbed, rows_max: int) -> Scrubbed:

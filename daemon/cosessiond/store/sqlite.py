@@ -25,6 +25,7 @@ from cosession.errors import ConfigError
 from cosessiond.store import behind, epochs, marks, past, purging, reads, schema, scrubbing, wal, walcheck
 from cosessiond.store.apply import Evaluated, evaluate
 from cosessiond.store.auditing import AuditTable, due
+from cosessiond.store.continuity import Standing, since_of
 from cosessiond.store.copying import Copying
 from cosessiond.store.engine import (
     WIDE_OPERATIONS,
@@ -304,20 +305,40 @@ class SqliteEngine:
     def entry_at(self, id: EntryId, revision: int) -> Entry | None:
         """See `Engine`."""
         self._check_window(revision)
-        return self._guard(past.entry_at, self._behind, id, revision)
+        return self._guard(past.entry_at, self._behind, id, revision, self._standing(id))
 
     def range_at(self, space: str, project: str, *, prefix: str, after: str, limit: int, revision: int) -> Page:
         """See `Engine`."""
         self._check_window(revision)
         place = (space, project)
         return self._guard(
-            past.range_at, self._behind, place, prefix=prefix, after=after, limit=limit, revision=revision
+            past.range_at,
+            self._behind,
+            place,
+            prefix=prefix,
+            after=after,
+            limit=limit,
+            revision=revision,
+            live=self._live,
+            since=since_of(self._meta.revision),
         )
 
     def history(self, id: EntryId, limit: int, before: int) -> list[VersionRow]:
         """See `Engine`."""
         shown, ended = self._window.versions_in(id[0]), self._trimming.ended.before(id)
-        return self._guard(past.history, self._behind, id, limit=limit, before=before, shown=shown, ended=ended)
+        return self._guard(
+            past.history,
+            self._behind,
+            id,
+            limit=limit,
+            before=before,
+            shown=shown,
+            ended=ended,
+            standing=self._standing(id),
+        )
+
+    def _standing(self, id: EntryId) -> Standing:
+        return Standing(self._live.get(id), since_of(self._meta.revision))
 
     def _check_window(self, revision: int) -> None:
         if revision < self._meta.compact_revision:
@@ -429,7 +450,9 @@ class SqliteEngine:
 
     def scrub(self, at: Scrubbed, rows_max: int) -> Scrubbed:
         """See `Engine`. What is behind is not looked at: it is not there yet."""
-        return scrubbing.scrub(self._db, self._settled, at, rows_max, live=self._live, audit=self._audit)
+        ended = self._trimming.ended
+        known = scrubbing.Known(self._settled, self._live, self._behind, ended, self._audit, self._window)
+        return scrubbing.scrub(self._db, known, at, rows_max)
 
     def cut(self, rows_max: int) -> int:
         """See `Engine`."""
