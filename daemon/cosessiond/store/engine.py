@@ -320,7 +320,7 @@ class Copy(Protocol):
     """Of those, how many are still to be copied."""
 
     def step(self) -> Stepped:
-        """A bounded piece of it, of about 1 MiB. Raises CopyFailed; the store is as it was."""
+        """A bounded piece of it, of about 256 KiB. Raises CopyFailed; the store is as it was."""
         ...
 
     def abandon(self) -> bool:
