@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import textwrap
 import time
 
@@ -9,7 +10,8 @@ import psutil
 import pytest
 
 from harness import POLL_S
-from proof import ledger, run
+from process import prove_acts
+from proof import lanes, ledger, run
 from proof.ledger import Ledger, Standing
 from proof.table import PROOFS, Proof
 from proof.tally import WORDS_MAX, Result, Tally, counting, parser
@@ -199,3 +201,18 @@ def test_command_lists_what_stands_and_refuses_what_is_not_there(tmp_path, capsy
     with pytest.raises(SystemExit):
         run.main(["--only", "nothing"])
     assert [each.name for each in tmp_path.iterdir()] == ["all.json"]
+
+
+def test_the_proof_of_acts_goes_on_behind_what_was_judged_until_it_has_had_all(tmp_path, monkeypatch):
+    tried = []
+    found = [(str(number), lambda number=number: (tried.append(number) is None, [])) for number in range(7)]
+    monkeypatch.setattr(prove_acts, "trials", lambda: list(found))
+    monkeypatch.setattr(prove_acts.killing, "missing", str)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    seed, file = 1, tmp_path / "acts.json"
+    for _ in range(5):  # the last run begins anew, in another order
+        assert prove_acts.main(["--count=3", f"--seed={seed}", f"--json={file}"]) == 0
+        seed = lanes.told(file).next_seed
+    assert sorted(tried[:7]) == sorted(tried[7:14]) == list(range(7))
+    assert tried[:7] != tried[7:14]
+    assert seed == 16
