@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -18,15 +19,32 @@ from cosessiond.store.engine import CopyFailed, StoreBroken, Window
 from cosessiond.store.sqlite import SqliteEngine
 from store.engines import EPOCH, commit, delete, put, trim_all
 
+WINDOW = Window(log_revisions=150)
+PREPARED = 190
+
+
+def fill(engine: SqliteEngine, numbers: range) -> None:
+    for number in numbers:
+        commit(engine, put(f"k{number % 40:02}", "x" * 3_000 + str(number)), request=f"r{number}")
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of some hundred pages, closed."""
+    place = tmp_path_factory.mktemp("prepared")
+    with closing(SqliteEngine.open(place, window=WINDOW, new_epoch=lambda: EPOCH)) as found:
+        fill(found, range(PREPARED))
+    return place
+
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[SqliteEngine]:
-    """A store of some hundred pages, the newest of it in the log only."""
-    found = SqliteEngine.open(tmp_path, window=Window(log_revisions=150), new_epoch=lambda: EPOCH)
-    for number in range(200):
-        commit(found, put(f"k{number % 40:02}", "x" * 3_000 + str(number)), request=f"r{number}")
-    while found.unsettled_rows > 60:
-        found.settle(40)
+def engine(prepared: Path, tmp_path: Path) -> Iterator[SqliteEngine]:
+    """One of its own, the newest of it in the log only."""
+    for each in prepared.iterdir():
+        shutil.copy(each, tmp_path)
+    found = SqliteEngine.open(tmp_path, window=WINDOW, new_epoch=lambda: EPOCH)
+    fill(found, range(PREPARED, 200))
+    assert found.unsettled_rows
     yield found
     found.close()
 
