@@ -101,6 +101,7 @@ LAYERS: Final[dict[str, tuple[str, ...]]] = {
         "store.rationing",
         "store.commit",
         "store.leases",
+        "store.usage",
         "store.index",
         "store.snapshot",
         "store.queued",

@@ -55,6 +55,7 @@ PLACEHOLDERS: Final = (
 LIMITS: Final = """[limits]
 watches_max = 1
 live_entries_max = 8
+session_entries_max = 1
 frame_bytes_max = 4_096
 key_bytes_max = 64
 value_bytes_max = 256
@@ -131,6 +132,7 @@ CALLS: Final[dict[str, list[Call]]] = {
     "sessions": [
         ("session.register", {"id": "s1", "name": "otter", "agent": "vectors", "heartbeat_s": 0}),
         ("put", {"key": "e", "value": "held", "ephemeral": True}),
+        ("put", {"key": "over", "value": 1, "session": "s1"}),
         ("session.list", {}),
         ("session.heartbeat", {"session": "s1"}),
         ("session.explain", {"session": "s1"}),

@@ -34,6 +34,7 @@ CATALOGUE: Final[dict[str, tuple[int, bool, int]]] = {
     "disk_full": (-32017, True, 73),
     "read_only": (-32018, False, 73),
     "wrong_type": (-32019, False, 65),
+    "quota_exceeded": (-32024, False, 73),
     # who you are
     "not_allowed": (-32020, False, 77),
     "session_ended": (-32021, False, 77),

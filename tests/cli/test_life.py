@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -161,6 +162,7 @@ def test_status_for_people_and_programs(cli, daemon):
         "clients",
         "conflicts",
         "commits",
+        "projects",
     ]
     assert f"pid {daemon.pid}" in lines[0]
     assert str(daemon.socket) in lines[1]
@@ -170,6 +172,24 @@ def test_status_for_people_and_programs(cli, daemon):
     assert status["revision"] == 1
     assert status["sessions"] == 0
     assert status["entries"] == 1
+
+
+@pytest.mark.usefixtures("daemon")
+def test_status_names_the_projects_that_have_most_aligned(cli):
+    for project, value in (("/srv/small", 1), ("/srv/large", "x" * 20_000), ("middle", "x" * 500)):
+        cli.ok("put", "k", json.dumps(value), "--project", project)
+    shown = cli.ok("status").out.splitlines()[-3:]
+    assert shown == [
+        "projects  1   20 kB  /srv/large",
+        "          1  504 B   middle",
+        "          1    2 B   /srv/small",
+    ]
+    status = cli.ok("status", "--json").json
+    assert status["projects"] == 3
+    assert [each["project"] for each in status["usage"]] == ["/srv/large", "middle", "/srv/small"]
+    for number in range(18):
+        cli.ok("put", "k", "1", "--project", f"p{number}")
+    assert cli.ok("status").out.splitlines()[-1] == "          and 1 more"
 
 
 def test_commands_survive_a_daemon_that_is_killed(cli, daemon):

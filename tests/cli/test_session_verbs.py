@@ -192,6 +192,8 @@ class HostileDaemon:
             **dict.fromkeys(("version", "socket", "state_directory", "engine", "epoch", "read_only"), HOSTILE),
             **dict.fromkeys(("pid", "compact_revision", "uptime_s", "entries", "live_bytes", "database_bytes"), 1),
             **dict.fromkeys(("sessions", "connections", "watches"), 1),
+            "projects": 2,
+            "usage": [{"project": HOSTILE, "entries": 1, "bytes": 1}],
         },
         "ping": {"pid": 1, "version": HOSTILE, "epoch": HOSTILE},
     }

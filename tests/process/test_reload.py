@@ -176,6 +176,21 @@ def test_the_limits_of_the_store_hold_at_once(edited: Edited) -> None:
     edited.peer.reply("put", key="k5", value=1)
 
 
+def test_the_quotas_hold_at_once(edited: Edited) -> None:
+    for number in range(3):
+        edited.peer.reply("put", key=f"k{number}", value=1, project="p")
+    edited.write("limits.project_entries_max = 2\n")
+    edited.peer.reply("admin.reload")
+    refused = edited.peer.call("put", key="k3", value=1, project="p")
+    assert (refused.code, refused.body["data"]["used"]) == ("quota_exceeded", 3)
+    edited.peer.reply("put", key="k0", value=2, project="p")
+    edited.peer.reply("put", key="k3", value=1, project="another")
+    edited.peer.reply("delete", key="k0", project="p")
+    edited.path.unlink()
+    edited.peer.reply("admin.reload")
+    edited.peer.reply("put", key="k3", value=1, project="p")
+
+
 def test_the_level_of_the_log_holds_at_once(edited: Edited) -> None:
     edited.write('log.level = "error"\n')
     edited.peer.reply("admin.reload")

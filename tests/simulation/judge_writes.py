@@ -31,7 +31,7 @@ from simulation.purges import TRACE
 
 #: Refusals that depend on the moment or on who asks, not on the request: a repeat may meet one although the first
 #: attempt was committed.
-PASSING = frozenset({"overloaded", "shutting_down", "disk_full", "store_full", "read_only"})
+PASSING = frozenset({"overloaded", "shutting_down", "disk_full", "store_full", "quota_exceeded", "read_only"})
 
 
 #: What is written at the request of a client.

@@ -63,7 +63,8 @@ class Client(Backups, Startable):
     or queues), NotAllowed, and CosessionError with the code `shutting_down`, `incompatible`, `damaged` or `internal`.
     Every write may besides raise UnknownOutcome (it was sent, and no answer came), NotAllowed (another's session, or a
     space that is not written by hand), and CosessionError with the code `session_ended`, `not_found` (no such session),
-    `store_full`, `disk_full` or `read_only`. Any error but UnknownOutcome says that no entry was written.
+    `store_full`, `quota_exceeded`, `disk_full` or `read_only`. Any error but UnknownOutcome says that no entry was
+    written.
     """
 
     def __init__(self, common: Common) -> None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 #: What trimming may be behind without a word.
 BEHIND_BATCHES = 1_000
 BEHIND_BYTES = 2 * 1024 * 1024
+#: What is shown of a project's name, however narrow the terminal.
+NAME_CELLS_MIN = 8
 
 
 def run(given: Given) -> int:
@@ -42,6 +44,7 @@ def run(given: Given) -> int:
     )
     for name, text in rows:
         render.line(f"{render.paint(f'{name:<9}', 'dim')} {render.escape(text)}")
+    _print_usage(status)
     for damage in status.get("damage", []):
         render.line(f"{render.paint('damage   ', 'red')} {render.escape(damage)}")
     if status.get("damage"):
@@ -61,6 +64,23 @@ def run(given: Given) -> int:
         changed = ", ".join(status["restart_needed"])
         render.line(f"{render.paint('config   ', 'yellow')} {render.escape(changed)}: changed at a restart only")
     return 0
+
+
+def _print_usage(status: dict[str, Any]) -> None:
+    """The projects that have most, aligned, and how many more there are."""
+    usage = status.get("usage", [])  # a daemon of an older version does not say
+    entries = [f"{each['entries']:,}" for each in usage]
+    sizes = [render.size(each["bytes"]) for each in usage]
+    wide, long = max(map(len, entries), default=0), max(map(len, sizes), default=0)
+    for index, each in enumerate(usage):
+        label = render.paint(f"{'projects' if index == 0 else '':<9}", "dim")
+        room = render.terminal_width() - 10 - wide - long - 4
+        name = render.escape(each["project"])
+        name = render.cut_head(name, max(room, NAME_CELLS_MIN)) if render.is_terminal() else name
+        line = f"{entries[index]:>{wide}}  {sizes[index]:>{long}}  {name}"
+        render.line(f"{label} {line}")
+    if usage and status["projects"] > len(usage):
+        render.line(f"          and {status['projects'] - len(usage):,} more")
 
 
 def _backups(said: dict[str, Any]) -> str:

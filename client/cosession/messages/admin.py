@@ -77,6 +77,14 @@ class BackupsStatus(Struct, frozen=True, kw_only=True):
     total_bytes: int = 0
 
 
+class ProjectUsage(Struct, frozen=True, kw_only=True):
+    """What one project has in the context: live `entries`, and the `bytes` of their keys and values."""
+
+    project: str
+    entries: int
+    bytes: int
+
+
 class StatusReply(Reply, frozen=True, kw_only=True):
     """The state of the daemon on one page.
 
@@ -87,6 +95,9 @@ class StatusReply(Reply, frozen=True, kw_only=True):
     The store: `epoch`, `compact_revision` (the oldest that can be read at or watched from), live `entries` and
     `live_bytes` of their keys and values, `database_bytes` in use with log and history, `surplus_batches` and
     `surplus_bytes` of the log that are still to be trimmed, `audit_records` kept and older ones `audit_cut`.
+
+    Whose that is: `projects` with entries in the context, and the `usage` of those that have most, at most
+    STATUS_PROJECTS_MAX, the largest first.
 
     The `disk`: "enough", "low" (writes are refused as disk_full, what ends or gives back something is not) or "spent"
     (the reserve is gone, and that is refused as well); `disk_free_bytes` beside the reserve, `reserve_bytes` held now
@@ -129,6 +140,8 @@ class StatusReply(Reply, frozen=True, kw_only=True):
     turns: int = 0
     audit_records: int = 0
     audit_cut: int = 0
+    projects: int = 0
+    usage: list[ProjectUsage] = []
     read_only: str = ""
     running: str = ""
     disk: Literal["enough", "low", "spent"] = "enough"

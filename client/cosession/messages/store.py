@@ -68,7 +68,7 @@ class Put(Request[PutReply], frozen=True, kw_only=True):
     At most one of `ttl_s` (the entry's own lease, restarted by each put) and `ephemeral` (it ends with the
     caller's session, named by `session` when the caller has several). A put with neither detaches the entry.
     `fence`: the fencing token of a claim of that session, which must still stand (0: none).
-    Errors: conflict, fenced, too_large, store_full, disk_full, request_id_reused, session_ended.
+    Errors: conflict, fenced, too_large, store_full, quota_exceeded, disk_full, request_id_reused, session_ended.
     """
 
     method: ClassVar[str] = "put"

@@ -188,6 +188,14 @@ def _value(write: Put | Merge | Add | Append, before: Entry | None) -> bytes | _
     return value
 
 
+def left_bytes(write: Put | Merge | Add | Append, before: Entry | None) -> int:
+    """How long the value is that a write leaves behind; when it cannot be done, of the one that is there."""
+    value = _value(write, before)
+    if isinstance(value, _Unfit):
+        return len(before.value) if before else 0
+    return len(value)
+
+
 def _added(write: Add, before: Entry | None) -> bytes | _Unfit:
     key = write.id[2]
     stood = _decode(before.value) if before and not _is_container(before.value) else 0 if before is None else None

@@ -1,10 +1,11 @@
-"""The live entries in the loop's memory: by id, in key order, by owner, and how much there is of them.
+"""The live entries in the loop's memory: by id, in key order, by owner, and how much there is of them and of whom.
 
 Rule: it changes only when a committed batch is published, so whatever it shows is durable.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from operator import itemgetter
@@ -14,6 +15,7 @@ from sortedcontainers import SortedList
 
 from cosessiond.store.engine import Entry, EntryId
 from cosessiond.store.keys import end_of
+from cosessiond.store.usage import COUNTED_SPACE, Usage
 
 if TYPE_CHECKING:
     Keys = SortedList[str]
@@ -33,13 +35,22 @@ class Index:
         self._keys: dict[tuple[str, str], Keys] = {}
         self._owned: dict[str, set[EntryId]] = {}
         self.live_bytes = 0
+        self.usage = Usage()
         self._entries.update((entry.id, entry) for entry in entries)
         for place, ids in groupby(self._entries, key=itemgetter(0, 1)):
             self._keys.setdefault(place, SortedList()).update([id[2] for id in ids])
+        sizes: Counter[tuple[str, str]] = Counter()
+        counts: Counter[tuple[str, str]] = Counter()
         for id, entry in self._entries.items():
-            self.live_bytes += entry_bytes(id, entry.value)
+            size = entry_bytes(id, entry.value)
+            self.live_bytes += size
+            if id[0] == COUNTED_SPACE:
+                sizes[id[1], entry.session] += size
+                counts[id[1], entry.session] += 1
             if entry.owner:
                 self._owned.setdefault(entry.owner, set()).add(id)
+        for (project, session), size in sizes.items():
+            self.usage.add(project, session, size, counts[project, session])
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -100,7 +111,10 @@ class Index:
             del self._keys[id[:2]]
 
     def _count(self, entry: Entry, sign: int) -> None:
-        self.live_bytes += sign * entry_bytes(entry.id, entry.value)
+        size = sign * entry_bytes(entry.id, entry.value)
+        self.live_bytes += size
+        if entry.id[0] == COUNTED_SPACE:
+            self.usage.add(entry.id[1], entry.session, size, sign)
         if entry.owner:
             owned = self._owned.setdefault(entry.owner, set())
             if sign > 0:

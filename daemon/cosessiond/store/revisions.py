@@ -156,7 +156,8 @@ class Store:
     def submit(self, batch: Batch, done: Callable[[Outcome], None], *, asks: bool = False) -> None:
         """Queue a batch; `done` gets its outcome on the loop, after the publication of its group. See `Ticket.asks`.
 
-        Raises Overloaded when the queue is full, CosessionError store_full, see `store.quota`, or read_only.
+        Raises Overloaded when the queue is full, CosessionError store_full or quota_exceeded, see `store.quota`, or
+        read_only.
         """
         assert self._commits is not None, "attach comes first"
         if self.read_only:

@@ -7,7 +7,7 @@ from typing import Final
 from cosession.config import values
 from cosession.errors import ConfigError, CosessionError, EpochChanged
 from cosession.messages import admin
-from cosession.messages.limits import PROTOCOL_OLDEST, PROTOCOL_VERSION
+from cosession.messages.limits import PROTOCOL_OLDEST, PROTOCOL_VERSION, STATUS_PROJECTS_MAX
 from cosessiond.server import admission
 from cosessiond.server.conversation import Call
 from cosessiond.server.core import Core
@@ -95,6 +95,11 @@ def status(core: Core, _call: Call, _request: admin.Status) -> admin.StatusReply
         turns=len(core.turns),
         audit_records=store.audit.last - store.audit.first + 1,
         audit_cut=store.audit.first - 1,
+        projects=len(store.index.usage.projects),
+        usage=[
+            admin.ProjectUsage(project=name, entries=used.entries, bytes=used.bytes)
+            for name, used in store.index.usage.projects.largest(STATUS_PROJECTS_MAX)
+        ],
         read_only=core.read_only,
         running=core.running,
         disk=room.level,
