@@ -157,6 +157,7 @@ def test_status_for_people_and_programs(cli, daemon):
         "entries",
         "database",
         "disk",
+        "backups",
         "sessions",
         "audit",
         "clients",
@@ -180,9 +181,9 @@ def test_status_names_the_projects_that_have_most_aligned(cli):
         cli.ok("put", "k", json.dumps(value), "--project", project)
     shown = cli.ok("status").out.splitlines()[-3:]
     assert shown == [
-        "projects  1   20 kB  /srv/large",
-        "          1  504 B   middle",
-        "          1    2 B   /srv/small",
+        "projects  1  19.5 KiB  /srv/large",
+        "          1     504 B  middle",
+        "          1       2 B  /srv/small",
     ]
     status = cli.ok("status", "--json").json
     assert status["projects"] == 3

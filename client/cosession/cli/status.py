@@ -117,7 +117,7 @@ def _behind(status: dict[str, Any]) -> str:
 
 
 def _stalls(status: dict[str, Any]) -> str:
-    longest, most = (status["counters"].get(f"commit_stall_ms.{name}", 0.0) for name in ("max", "p99"))
+    longest, most = (status.get("counters", {}).get(f"commit_stall_ms.{name}", 0.0) for name in ("max", "p99"))
     return (
         f"upkeep held one up for {longest:.1f} ms at most, p99 {most:.1f} ms" if longest else "none held up by upkeep"
     )
