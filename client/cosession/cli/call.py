@@ -37,8 +37,10 @@ CALL = Verb(
     "request id, and no daemon is started. A parameter that does not exist is answered with those that do.\n\n"
     "methods:\n"
     "  hello ping status admin.reload admin.scrub admin.stop\n"
-    "  get range put delete merge add append txn history compact revision_at revert purge turn audit watch unwatch\n"
-    "  session.register session.heartbeat session.close session.list session.explain",
+    "  get range put delete merge add append txn history compact revision_at revert purge turn audit\n"
+    "  backup.now backup.list backup.verify watch unwatch\n"
+    "  session.register session.heartbeat session.close session.list session.explain\n"
+    "  claim.acquire claim.renew claim.release claim.list claim.check claim.explain",
     examples=(
         ("cosession debug call ping", "without parameters"),
         ('cosession debug call get \'{"key": "plan/next", "project": "global"}\'', "with parameters"),
