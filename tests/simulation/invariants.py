@@ -26,10 +26,29 @@ def unsound(daemon: Daemon) -> Iterator[str]:
     for id, tracked in liveness._tracked.items():
         if not tracked.moving and core.deadlines.when(("session", id)) is None:
             yield f"session {id} is followed and has no deadline"
+    yield from _claims(daemon)
     for connection in core.conversations:
         conversation: Any = connection
         if conversation.in_flight < 0:
             yield f"a connection has {conversation.in_flight} calls in flight"
+
+
+def _claims(daemon: Daemon) -> Iterator[str]:
+    core = daemon.core
+    referee: Any = core.referee
+    for held in referee.view:
+        known = referee.holding._ends_s(held.claim) is None or referee.holding.is_ending(held.id)
+        if not known and core.deadlines.when(("claim", held.id)) is None:
+            yield f"claim {held.id} has no deadline"
+    for place in referee.granting._places.values():
+        for ask in place.queue:
+            if ask.is_ready and ask.id not in place.ready and ask.id != place.granting:
+                yield f"nothing is in the way of request {ask.id}, and it waits"
+            for id in ask.obstacles:
+                if place.queue.get(id) is None and referee.view.get(id) is None:
+                    yield f"request {ask.id} waits for {id}, which is no more"
+        if place.ready and not place.granting:
+            yield f"requests of {place.project} are ready, and none is granted"
 
 
 def _watchers(daemon: Daemon) -> Iterator[str]:
@@ -57,6 +76,7 @@ def leaks(daemon: Daemon) -> list[str]:
     registry: Any = core.registry
     hub: Any = core.watches
     memory: Any = store
+    claims: Any = core.referee
     counts = {
         "conversations": len(core.conversations),
         "watches": len(hub),
@@ -69,6 +89,10 @@ def leaks(daemon: Daemon) -> list[str]:
         "registrations under way": len(registry._opening),
         "sweeps under way": len(registry._sweeping),
         "turns": len(core.turns),
+        "claims": len(core.referee.view),
+        "requests for claims": len(claims.granting._pending) + len(claims.granting._places),
+        "targets of claims": len(claims.granting._targets),
+        "times of claims": len(claims.holding._standing) + len(claims.holding._heard_s) + len(claims.holding._ending),
         "deadlines": len(core.deadlines),
     }
     return [f"{count} {what}" for what, count in counts.items() if count]

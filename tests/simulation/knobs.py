@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from cosession.messages.limits import Limits
+from cosessiond.claims import holding
 from cosessiond.server import admission as server_admission
 from cosessiond.server import assembly, conversation
 from cosessiond.server.handlers import purge as purge_handler
@@ -27,6 +28,8 @@ from cosessiond.sessions.verdict import Policy
 from cosessiond.store import commit, pacing, revisions, watch
 from cosessiond.store.engine import Window
 
+#: In the place of the real one, so that a run sees its end.
+LOCK_DELAY_S: Final = 1.5
 BOOT: Final = "boot-of-the-simulation"
 UID: Final = 1000
 FAULTS: Final = (
@@ -78,6 +81,7 @@ class Knobs:
     entries_live: int = 1_000_000
     kernel_tells: bool = True
     early_timer: bool = False
+    claims: bool = False
 
     def limits(self) -> Limits:
         """The daemon's, and what it tells its clients."""
@@ -144,6 +148,7 @@ def draw(seed: int, **fixed: Any) -> Knobs:
         "look_rows": pick((1, 3, 64)),
         "purge_rows": pick((1, 3, 64)),
     }
+    drawn["claims"] = Random(f"{seed}/claims").random() < 0.5
     return Knobs(seed=seed, **(drawn | fixed))
 
 
@@ -164,6 +169,7 @@ def applied(knobs: Knobs, facts_of: Callable[[int], object]) -> Iterator[None]:
         (revert_handler, "LOOK_ROWS", knobs.look_rows),
         (purge_handler, "PURGE_ROWS", knobs.purge_rows),
         (assembly, "Registry", partial(Registry, policy=knobs.policy(), limits=session_limits, boot=BOOT)),
+        (holding, "LOCK_DELAY_S", LOCK_DELAY_S),
         (conversation, "HIGH_WATER_BYTES", knobs.high_water),
         (server_admission, "SESSION_EPHEMERALS_MAX", knobs.ephemerals),
         (planning, "SESSION_EPHEMERALS_MAX", knobs.ephemerals),

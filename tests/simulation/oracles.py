@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Final, NamedTuple
 
-from simulation import judge_past, judge_reads, judge_time, judge_turns, judge_watches, judge_writes
+from simulation import judge_claims, judge_past, judge_reads, judge_time, judge_turns, judge_watches, judge_writes
 from simulation.history import History
 from simulation.model import Model
 
@@ -28,6 +28,11 @@ ORACLES: Final[dict[str, Oracle]] = {
     "purged": judge_past.purged,
     "turns": judge_turns.turns,
     "unhindered": judge_turns.unhindered,
+    "exclusive": judge_claims.exclusive,
+    "tokens": judge_claims.tokens,
+    "in time": judge_claims.in_time,
+    "fenced": judge_claims.fenced,
+    "in line": judge_claims.in_line,
     "forward": judge_reads.forward,
     "watched": judge_watches.watched,
     "leases": judge_time.leases,

@@ -39,7 +39,7 @@ class Asked:
 
     def knobs(self, seed: int) -> Knobs:
         """Of a seed."""
-        return draw(seed, **({"engine": self.engine} | self._bug.fixed))
+        return draw(seed, **({"engine": self.engine} | (self._bug.knobs if self.bug else {})))
 
     def run(self, knobs: Knobs, lines: list[str] | None = None) -> History:
         """One run."""

@@ -22,7 +22,7 @@ from cosessiond.sessions.verdict import ProcessSignal
 from cosessiond.store.commit import Ticket
 from cosessiond.store.engine import Conflicted, Delete, EntryCompare, EntryId, Outcome
 from cosessiond.store.leases import Deadlines
-from simulation import seeded_turns
+from simulation import seeded_claims, seeded_turns
 from simulation.daemon import Daemon
 from simulation.disk import Wrap
 from simulation.seeded_engines import (
@@ -56,6 +56,11 @@ class Bug:
     in_daemon: Callable[[Daemon], None] = lambda _: None
     in_engine: Wrap = lambda engine: engine
     fixed: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def knobs(self) -> dict[str, Any]:
+        """What of its runs is not drawn: there are claims only where it says so."""
+        return {"claims": False} | self.fixed
 
 
 def _stale_read(daemon: Daemon) -> None:
@@ -261,6 +266,7 @@ def _kept_watch(daemon: Daemon) -> None:
 _CROWDED: Final = {"clients": 4, "think_s": 0.01, "duration_s": 1.0, "group_max": 256, "faults": frozenset({"stall"})}
 #: Long enough for a turn to end by its time while others wait.
 _TURNS: Final = _CROWDED | {"duration_s": 2.5, "faults": frozenset()}
+_CLAIMS: Final = {"claims": True, "clients": 4, "think_s": 0.01, "duration_s": 2.5, "faults": frozenset({"stall"})}
 _CRASHES: Final = frozenset({"crash", "after_apply", "cut"})
 
 BUGS: Final[tuple[Bug, ...]] = (
@@ -358,5 +364,11 @@ BUGS: Final[tuple[Bug, ...]] = (
     Bug("purged but for the log", frozenset({"purged"}), in_engine=around(Sparing)),
     Bug("ended although put again", frozenset({"linear"}), in_engine=around(Ending), fixed={"window_revisions": 6}),
     Bug("deleted and kept for ever", frozenset({"linear"}), in_engine=around(Keeping), fixed={"window_revisions": 6}),
+    Bug("a claim beside another", frozenset({"exclusive"}), in_daemon=seeded_claims.blind, fixed=_CLAIMS),
+    Bug("a token of another", frozenset({"tokens"}), in_daemon=seeded_claims.of_before, fixed=_CLAIMS),
+    Bug("a claim cut short", frozenset({"in time"}), in_daemon=seeded_claims.hasty, fixed=_CLAIMS),
+    Bug("a fence in memory", frozenset({"fenced"}), seed=3, in_daemon=seeded_claims.from_memory, fixed=_CLAIMS),
+    Bug("past those who wait", frozenset({"in line"}), in_daemon=seeded_claims.pushing, fixed=_CLAIMS),
+    Bug("nobody is woken", frozenset({"sound"}), in_daemon=seeded_claims.sleeping, fixed=_CLAIMS),
     Bug("purged more than asked", frozenset({"linear", "durable"}), in_engine=around(Greedy)),
 )

@@ -18,7 +18,7 @@ SEEDS_MAX = 40
 
 def _shown(bug: Bug, seed: int) -> set[str]:
     """The oracles that tell of the bug; one that could only say that it is confused does not count."""
-    history = run_knobs(draw(seed, **bug.fixed), seed_bug=bug.in_daemon, wrap=bug.in_engine)
+    history = run_knobs(draw(seed, **bug.knobs), seed_bug=bug.in_daemon, wrap=bug.in_engine)
     return {violation.oracle for violation in new(judge(history)) if violation.judged}
 
 
@@ -28,7 +28,7 @@ def test_a_seeded_bug_is_told_by_each_oracle_it_names(bug: Bug) -> None:
     for seed in (bug.seed, *range(SEEDS_MAX)):
         shown = _shown(bug, seed) & missing
         if shown:
-            clean = new(judge(run_knobs(draw(seed, **bug.fixed))))
+            clean = new(judge(run_knobs(draw(seed, **bug.knobs))))
             assert not clean, f"seed {seed} is not clean without the bug: {clean[0]}"
             missing -= shown
         if not missing:

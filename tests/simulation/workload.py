@@ -36,6 +36,7 @@ from cosession.messages.store import (
 from cosession.messages.turns import Turn
 from cosession.messages.watches import Unwatch, Watch
 from cosession.model import GLOBAL
+from simulation import claiming
 from simulation.client import Client
 from simulation.history import Call, Watching
 
@@ -50,6 +51,8 @@ LEASED: Final = tuple(f"t/{number}" for number in range(8))
 PREFIXES: Final = ("", "a/", "b/", "t/", "nothing/")
 PROJECTS: Final = (GLOBAL, GLOBAL, GLOBAL, "other")
 TTLS: Final = (0.05, 0.3, 0.3, 1.0)
+#: How much of what clients do is about claims, in the runs that have them.
+CLAIMING: Final = 0.3
 HEARTBEATS: Final = (0.0, 0.1, 0.3)
 
 _encode = msgpack.Encoder().encode
@@ -60,7 +63,10 @@ def act(client: Client) -> None:
     if client.link is None:
         return
     for _ in range(1 if client.random.random() < 0.8 else client.random.randint(2, 12)):
-        client.random.choices(_STEPS, _WEIGHTS)[0](client)
+        if client.history.knobs.claims and client.random.random() < CLAIMING:
+            claiming.act(client)
+        else:
+            client.random.choices(_STEPS, _WEIGHTS)[0](client)
 
 
 def _key(client: Client) -> str:
