@@ -65,10 +65,11 @@ class Loop:
         self._daemon = ScriptedDaemon(home, command=command)
         self._acked: dict[int, tuple[str, Any]] = {}
         self._seen: set[str] = set()
-        self._fill()
 
     def cycle(self) -> None:
         """One kill, and a look at what it has left."""
+        if not self._acked:
+            self._fill()
         phase = min(PHASES, key=lambda each: (self.found.hits[each], PHASES.index(each)))
         self._daemon.start()
         before = names(self._home)
@@ -89,6 +90,11 @@ class Loop:
         if hit := lying(self._home, before):
             self.found.hits[hit] += 1
         self._judge(told)
+
+    def close(self) -> None:
+        """Leave no daemon behind, also when a cycle was broken off."""
+        if self._daemon.running:
+            self._daemon.kill()
 
     def _fill(self) -> None:
         self._daemon.start()

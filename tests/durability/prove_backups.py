@@ -7,6 +7,7 @@ one of them reaches nothing.
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
@@ -28,8 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
         seed = given.seed
         while not tally.over:
             tally.begun(seed)
-            with private_home() as home:
-                loop = Loop(home, seed)
+            with private_home() as home, closing(Loop(home, seed)) as loop:
                 while not tally.over and loop.found.cycles < DIRECTORY_KILLS:
                     before = dict(loop.found.hits), loop.found.published
                     loop.cycle()

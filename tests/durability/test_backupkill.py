@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,10 @@ CYCLES_MAX = 24
 
 def killed(home: Path, sabotage: str = "") -> Found:
     """Kills until each phase was hit, or something was found wrong."""
-    loop = Loop(home, seed=7, sabotage=sabotage)
-    while not loop.found.wrong and not all(loop.found.hits.values()) and loop.found.cycles < CYCLES_MAX:
-        loop.cycle()
-    return loop.found
+    with closing(Loop(home, seed=7, sabotage=sabotage)) as loop:
+        while not loop.found.wrong and not all(loop.found.hits.values()) and loop.found.cycles < CYCLES_MAX:
+            loop.cycle()
+        return loop.found
 
 
 def test_no_backup_is_published_wrong_whenever_its_making_is_killed(home: Path) -> None:
@@ -42,9 +43,9 @@ def test_the_judge_catches_a_daemon_whose_backups_are(home: Path, bug: str) -> N
 
 def test_the_judge_catches_nothing_where_the_copies_are_damaged_and_proved(home: Path) -> None:
     """What is damaged between copy and proof gets no name, by whatever phase it is killed in."""
-    loop = Loop(home, seed=7, sabotage="damaged")
-    for _ in PHASES:
-        loop.cycle()
+    with closing(Loop(home, seed=7, sabotage="damaged")) as loop:
+        for _ in PHASES:
+            loop.cycle()
     assert (loop.found.wrong, loop.found.published, loop.found.hits["publishing"]) == ([], 0, 0)
 
 
