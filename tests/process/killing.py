@@ -96,9 +96,11 @@ def killed(command: Sequence[str], env: Mapping[str, str], point: Point) -> bool
 
 
 def sample(found: Sequence[Point], count: int) -> list[Point]:
-    """So many of them, over the whole length, the first and the last among them."""
+    """So many of them, over the whole length, the first and the last among them; of one that in the middle."""
     if len(found) <= count:
         return list(found)
+    if count == 1:
+        return [found[len(found) // 2]]
     return [found[round(at * (len(found) - 1) / (count - 1))] for at in range(count)]
 
 
