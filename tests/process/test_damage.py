@@ -179,9 +179,9 @@ def test_one_field_of_a_kept_request_is_noticed(home_with_data: Path) -> None:
     flip(home_with_data, "UPDATE requests SET body = ? WHERE request_id = 'r3'", body)
     with served_or_refused(home_with_data) as daemon:
         assert daemon is not None, "it is not read at the start"
-        with Pack(daemon.socket, timeout_s=5) as peer, pytest.raises(Ended):
-            peer.call("put", key="k3", value=f"{MARK} 3", request_id="r3")
-        assert daemon.wait() == EXIT_IO
+        with Pack(daemon.socket) as peer:
+            refused_and_told(peer, peer.call("put", key="k3", value=f"{MARK} 3", request_id="r3"))
+            assert peer.reply("put", key="k4", value=f"{MARK} 4", request_id="r4")["repeated"]
 
 
 def with_request(home: Path, number: int) -> None:

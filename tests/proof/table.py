@@ -61,6 +61,15 @@ PROOFS: Final[tuple[Proof, ...]] = (
         share=3.0,
     ),
     Proof(
+        name="damage",
+        promises="P14 P10",
+        what="one file of a store damaged, opened as a daemon opens it, and everything asked of it",
+        command=("durability/prove_corruption.py",),
+        goal=2_000,
+        unit="damages",
+        seeded=("durability/test_corruption.py", "-k", "catches"),
+    ),
+    Proof(
         name="acts",
         promises="P10 P15",
         what="kill -9 at every system call of an upgrade and of a restore",

@@ -1,8 +1,8 @@
 """What damage this daemon has met since it began: told to the log, the audit and whoever asks for the status.
 
 A damaged row that a read or the scrub meets is not shown, and the daemon goes on: what it serves from memory was
-verified at the start, and commits read nothing. Damage that it meets while writing stops it (`app`), and the next start
-goes by `[store] on_damage`.
+verified at the start, and commits read nothing but the record of a repeated request. Other damage that it meets while
+writing stops it (`app`), and the next start goes by `[store] on_damage`.
 
 Rule: the same damage is told once.
 """

@@ -191,8 +191,8 @@ class Conflicted(Struct, frozen=True, gc=False):
 
 
 class Refused(Struct, frozen=True, gc=False):
-    """The batch certainly had no effect; `code` is of the error catalogue
-    (request_id_reused, too_large, wrong_type, disk_full).
+    """The batch certainly had no effect; `code` is of the error catalogue (request_id_reused, too_large, wrong_type,
+    disk_full; damaged: its request id was committed before, and the record of that is not whole).
     """
 
     revision: int

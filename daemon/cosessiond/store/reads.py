@@ -7,7 +7,7 @@ StoreDamaged; `sqlite.SqliteEngine` translates.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -182,6 +182,8 @@ def entries(db: sqlite3.Connection) -> Iterator[Entry]:
 
 def decode_body(revision: int, body: bytes) -> Committed:
     """A log or request body as the outcome it records."""
+    if not isinstance(body, bytes):
+        raise StoreDamaged(f"cannot trust the store: revision {revision} is no batch")
     succeeded, time_ms, origin, applied = _decode_body(body)
     return Committed(revision, succeeded, time_ms, origin, applied)
 
@@ -208,8 +210,10 @@ def requests_after(db: sqlite3.Connection, revision: int, rows_max: int) -> list
     return db.execute(_REQUESTS_AFTER, (revision, rows_max)).fetchall()
 
 
-def changes(db: sqlite3.Connection, after: int, rows_max: int, bytes_max: int) -> list[Committed]:
-    """Batches above `after`, of which there are some, each checked against the chain; see `Engine.changes`."""
+def changes(db: sqlite3.Connection, after: int, rows_max: int, bytes_max: int, *, newest: int) -> list[Committed]:
+    """Batches above `after`, of which there are some up to `newest`, each checked against the chain; see
+    `Engine.changes`.
+    """
     previous = _chain_before(db, after)
     found: list[Committed] = []
     size = 0
@@ -217,13 +221,16 @@ def changes(db: sqlite3.Connection, after: int, rows_max: int, bytes_max: int) -
         "SELECT revision, body, hash FROM log WHERE revision > ? ORDER BY revision LIMIT ?",
         (after, max(1, min(rows_max, 2**62))),
     ):
-        if found and size + len(body) > bytes_max:
-            break
-        size += len(body)
         outcome = decode_body(revision, body)
+        if found and size + len(body) > bytes_max:
+            return found
+        size += len(body)
         _check_link(previous, outcome, digest, after + len(found) + 1)
         previous = digest
         found.append(outcome)
+    reached = after + len(found)
+    if len(found) < rows_max and reached < newest:
+        raise StoreDamaged(f"cannot trust the store: revision {reached + 1} is missing from the log")
     return found
 
 
@@ -243,8 +250,12 @@ def log_after(
         yield outcome, digest, body
 
 
-def verify_chain(db: sqlite3.Connection, meta: Meta, *, batches_max: int, bytes_max: int) -> None:
-    """Recompute the chain over the newest batches up to the recorded head, as many as fit; raises StoreDamaged."""
+def verify_chain(db: sqlite3.Connection, meta: Meta, *, batches_max: int, bytes_max: int) -> dict[str, int]:
+    """Recompute the chain over the newest batches up to the recorded head, as many as fit; raises StoreDamaged.
+
+    Returns the ids of requests in them of which a search finds no record, by their revision.
+    """
+    lost: dict[str, int] = {}
     after, size = meta.revision, 0
     for revision, body_bytes in db.execute(_NEWEST_BATCHES, (meta.revision, batches_max)):
         size += body_bytes
@@ -258,13 +269,25 @@ def verify_chain(db: sqlite3.Connection, meta: Meta, *, batches_max: int, bytes_
         "SELECT revision, body, hash FROM log WHERE revision > ? AND revision <= ? ORDER BY revision",
         (after, meta.revision),
     ):
-        _check_link(previous, decode_body(revision, body), digest, expected)
+        outcome = decode_body(revision, body)
+        _check_link(previous, outcome, digest, expected)
+        if revision > meta.forgotten_revision and is_request_lost(db, outcome):
+            lost[outcome.origin.request_id] = revision
         previous = digest
         expected += 1
     if expected != meta.revision + 1 or previous != meta.chain_hash:
         raise StoreDamaged(
             f"cannot trust the store: the log ends at revision {expected - 1}, recorded is {meta.revision}"
         )
+    return lost
+
+
+def is_request_lost(db: sqlite3.Connection, outcome: Committed) -> bool:
+    """Whether a batch has a request id, which is kept, and a search does not find the record of it."""
+    request_id = outcome.origin.request_id
+    kept = request_columns(db, request_id) if request_id else (outcome.revision,)
+    # A later one is of an id that was forgotten in between.
+    return kept is None or not isinstance(kept[0], int) or kept[0] < outcome.revision
 
 
 def _chain_before(db: sqlite3.Connection, revision: int) -> bytes:
@@ -320,16 +343,23 @@ def range_at(
             size += value_bytes
             if len(found) == limit or (found and size > PAST_BYTES):
                 return Page(tuple(found), more=True, reached=reached)
-            entry = entry_of_version(db.execute(_VERSION_IN, (rowid,)).fetchone())
-            assert entry is not None, "it is a put"
+            row = db.execute(_VERSION_IN, (rowid,)).fetchone()
+            entry = entry_of_version(row) if row else None
+            if entry is None or (*entry.id, entry.mod_revision) != (space, project, key, standing.mod_revision):
+                raise StoreDamaged(f"cannot trust the store: a search for {key!r} leads to another row")
             found.append(entry)
         reached = key
     more = looked == PAST_KEYS
     return Page(tuple(found), more, reached if more else "")
 
 
-def _link(columns: list[Any]) -> Link | None:
-    return None if columns[0] is None else Link(*columns)
+def _link(columns: Sequence[Any] | None) -> Link | None:
+    """Of a row that is not checked yet; None when there is none."""
+    if columns is None or columns[0] is None:
+        return None
+    if tuple(map(type, columns)) != (int, str, int, int):
+        raise StoreDamaged(f"cannot trust the store: a version at revision {columns[0]} is no version")
+    return Link(*columns)
 
 
 def link_of(row: VersionRow) -> Link:
@@ -339,14 +369,12 @@ def link_of(row: VersionRow) -> Link:
 
 def link_above(db: sqlite3.Connection, id: EntryId, revision: int) -> Link | None:
     """The oldest version above a revision, unchecked."""
-    row = db.execute(_LINK_ABOVE, (*id, revision)).fetchone()
-    return Link(*row) if row else None
+    return _link(db.execute(_LINK_ABOVE, (*id, revision)).fetchone())
 
 
 def link_below(db: sqlite3.Connection, id: EntryId, revision: int) -> Link | None:
     """The newest version below a revision, unchecked."""
-    row = db.execute(_LINK_BELOW, (*id, revision)).fetchone()
-    return Link(*row) if row else None
+    return _link(db.execute(_LINK_BELOW, (*id, revision)).fetchone())
 
 
 def has_versions(db: sqlite3.Connection, id: EntryId, count: int) -> bool:
@@ -388,10 +416,11 @@ def history(
     found: list[VersionRow] = []
     size = 0
     for row in db.execute(_VERSIONS_BETWEEN, (*id, *bounds)):
-        size += len(row[-1])
+        version = _version(row)
+        size += len(version.value)
         if found and size > PAST_BYTES:
             break
-        found.append(_version(row))
+        found.append(version)
     return found
 
 

@@ -280,6 +280,8 @@ class Store:
             if isinstance(outcome, Committed) and outcome.changes and not outcome.repeated:
                 self._publish_one(outcome)
         for ticket, outcome in zip(tickets, outcomes, strict=True):
+            if isinstance(outcome, Refused) and outcome.code == "damaged":
+                self.on_damage("read", outcome.message.partition("; ")[0])
             self._queued.remove(ticket.batch, ticket.size)
             ticket.done(outcome)
         self.flush()

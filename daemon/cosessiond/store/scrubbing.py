@@ -29,7 +29,9 @@ _NOWHERE: Final = ("", "", "")
 
 
 class Known(NamedTuple):
-    """What the tables are held against: the position they should be at, and what the engine has in memory."""
+    """What the tables are held against: the position they should be at, and what the engine has in memory. `lost` gets
+    the ids of requests whose records are missing, with their revisions.
+    """
 
     settled: reads.Meta
     live: Live
@@ -37,6 +39,7 @@ class Known(NamedTuple):
     ended: Ended
     audit: AuditTable
     window: Window
+    lost: dict[str, int]
 
 
 def scrub(db: sqlite3.Connection, known: Known, at: Scrubbed, rows_max: int) -> Scrubbed:
@@ -61,7 +64,7 @@ def _log(db: sqlite3.Connection, known: Known, at: Scrubbed, rows_max: int) -> S
     if after >= settled.revision:
         return _next(at, 0, _position(db, settled))
     try:
-        found = reads.changes(db, after, rows_max, _BYTES_MAX)
+        found = reads.changes(db, after, rows_max, _BYTES_MAX, newest=settled.revision)
     except (StoreDamaged, *UNREADABLE) as error:
         if hasattr(error, "sqlite_errorcode"):  # it is a page, not a row
             raise
@@ -75,7 +78,7 @@ def _log(db: sqlite3.Connection, known: Known, at: Scrubbed, rows_max: int) -> S
     for outcome in found:
         after = outcome.revision
         if after <= settled.revision:  # the rows of what is behind are not there yet
-            wrong += _derived(db, settled, outcome)
+            wrong += _derived(db, known, outcome)
         rows += 1 + len(outcome.changes)
         if rows > rows_max:
             break
@@ -88,19 +91,18 @@ def _position(db: sqlite3.Connection, settled: reads.Meta) -> list[str]:
     return ["cannot trust the store: the record of its position is not as it was committed"]
 
 
-def _derived(db: sqlite3.Connection, settled: reads.Meta, outcome: Committed) -> list[str]:
+def _derived(db: sqlite3.Connection, known: Known, outcome: Committed) -> list[str]:
     """What does not match among the rows that follow from a batch."""
-    wrong = []
+    settled, wrong = known.settled, []
     for row in behind.version_rows(outcome):
         id, revision = (row[0], row[1], row[2]), row[3]
         found = reads.version_columns(db, id, revision)
         if found is None or (_said(found) != _said(row) and _is_whole(found)):  # others the pass over versions tells
             wrong.append(f"cannot trust the store: version {revision} of {id[2]!r} is not what the log says")
-    request_id = outcome.origin.request_id
-    if request_id and outcome.revision > settled.forgotten_revision:
-        kept = reads.request_columns(db, request_id)
-        if kept is None or kept[0] < outcome.revision:  # a later one is of an id that was forgotten in between
-            wrong.append(f"cannot trust the store: the outcome of request {request_id!r} is missing")
+    if outcome.revision > settled.forgotten_revision and reads.is_request_lost(db, outcome):
+        request_id = outcome.origin.request_id
+        known.lost[request_id] = outcome.revision
+        wrong.append(f"cannot trust the store: the outcome of request {request_id!r} is missing")
     return wrong
 
 

@@ -85,6 +85,7 @@ class SqliteEngine:
         self._requests = RequestIds(db, window)
         self._trimming = Trimming(db, window, self._behind)
         self._audit = AuditTable(db, window)
+        self._lost: dict[str, int] = {}  # request ids that the log has and a search does not find, by their revision
 
     @classmethod
     def open(
@@ -210,7 +211,15 @@ class SqliteEngine:
         meta.applied_position += 1
         request_id = batch.origin.request_id
         if request_id:
-            kept = self._kept(request_id, group, meta)
+            try:
+                kept = self._kept(request_id, group, meta)
+            except (StoreDamaged, DecodeError) as error:  # one row: all others are written and answered as ever
+                return Refused(
+                    meta.revision,
+                    "damaged",
+                    f"cannot tell what became of request {request_id!r}, which was committed before: "
+                    f"{_why(error)}; look at the entry, and use a new id",
+                )
             if kept is not None:
                 if kept.origin.request_hash != batch.origin.request_hash:
                     return Refused(
@@ -254,6 +263,8 @@ class SqliteEngine:
             if own.origin.operation in WIDE_OPERATIONS:
                 changes = tuple(map(reads.without_value, changes))
             return Committed(own.revision, own.succeeded, own.time_ms, own.origin, changes, True)
+        if self._lost.get(request_id, 0) > meta.forgotten_revision:
+            raise StoreDamaged("cannot trust the store: the record of it is missing")
         outcome = reads.request(self._db, request_id)
         if outcome is None or outcome.revision <= meta.forgotten_revision:
             return None
@@ -300,7 +311,7 @@ class SqliteEngine:
             raise BelowWindow(self._meta.compact_revision)
         if after >= self._meta.revision:
             return []
-        return self._guard(reads.changes, after, rows_max, bytes_max)
+        return self._guard(reads.changes, after, rows_max, bytes_max, newest=self._meta.revision)
 
     def entry_at(self, id: EntryId, revision: int) -> Entry | None:
         """See `Engine`."""
@@ -451,7 +462,7 @@ class SqliteEngine:
     def scrub(self, at: Scrubbed, rows_max: int) -> Scrubbed:
         """See `Engine`. What is behind is not looked at: it is not there yet."""
         ended = self._trimming.ended
-        known = scrubbing.Known(self._settled, self._live, self._behind, ended, self._audit, self._window)
+        known = scrubbing.Known(self._settled, self._live, self._behind, ended, self._audit, self._window, self._lost)
         return scrubbing.scrub(self._db, known, at, rows_max)
 
     def cut(self, rows_max: int) -> int:
@@ -536,7 +547,7 @@ class SqliteEngine:
         meta = self._meta
         if meta.applied_revision != meta.revision:
             raise StoreDamaged("cannot trust the store: its record of the position disagrees with itself")
-        reads.verify_chain(self._db, meta, batches_max=VERIFY_BATCHES, bytes_max=VERIFY_BYTES)
+        self._lost = reads.verify_chain(self._db, meta, batches_max=VERIFY_BATCHES, bytes_max=VERIFY_BYTES)
         entries = list(reads.entries(self._db))
         self._live = Live(entries)
         state = sum(int.from_bytes(entry.hash) for entry in entries)
@@ -558,6 +569,10 @@ class SqliteEngine:
         if settles:
             self.settle(self._behind.rows)  # where the disk is full it stays behind, and is derived again next time
         return True
+
+
+def _why(error: Exception) -> str:
+    return str(error).removeprefix("cannot trust the store: ") if isinstance(error, StoreDamaged) else "it is damaged"
 
 
 def _full() -> sqlite3.OperationalError:
