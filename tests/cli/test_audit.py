@@ -41,8 +41,8 @@ def test_following_prints_each_record_once_across_a_restart_and_ends_well(cli, d
     process = cli.popen("audit", "--follow", "--json")
     assert json.loads(process.stdout.readline())["operation"] == "start"
     daemon.restart()
-    found = [json.loads(process.stdout.readline()) for _ in range(2)]
-    assert [(each["id"], each["operation"]) for each in found] == [(2, "stop"), (3, "start")]
+    found = [json.loads(process.stdout.readline()) for _ in range(3)]
+    assert [(each["id"], each["operation"]) for each in found] == [(2, "stop"), (3, "backup"), (4, "start")]
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 0
     process.stdout.close()

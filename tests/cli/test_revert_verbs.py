@@ -87,7 +87,7 @@ def test_purge_says_what_is_gone_and_what_it_cannot_know(cli):
     done = cli.ok("purge", "k", "--before", "2")
     assert done.out == "1 value purged\n"
     done = cli.ok("purge", "k")
-    assert done.out == "deleted at revision 3\n1 value purged\n"
+    assert done.out.startswith("deleted at revision 3\n1 value purged\n")
     assert "copies that were made outside" in done.err
     history = cli.ok("history", "k").out
     assert history.count("(purged)") == 2

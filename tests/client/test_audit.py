@@ -34,7 +34,7 @@ def test_a_store_that_began_anew_is_shown_from_its_first_record_under_its_epoch(
         assert trail.epoch not in ("", epoch)
         assert (trail.position, trail.cut) == (1, 0)
         daemon.restart()
-        assert names([await trail.next(10.0) for _ in range(2)]) == [(2, "stop"), (3, "start")]
+        assert names([await trail.next(10.0) for _ in range(3)]) == [(2, "stop"), (3, "backup"), (4, "start")]
         await trail.close()
 
     use(body)

@@ -27,11 +27,11 @@ def recorded(daemon, **filters) -> list[AuditRecord]:
 
 def test_a_life_of_the_daemon_is_recorded_and_a_kill_shows_by_the_stop_that_is_missing(daemon):
     daemon.restart()
-    assert len(recorded(daemon, kind="admin")) == 3  # read behind what was noted before
+    assert len(recorded(daemon, kind="admin")) == 4  # read behind what was noted before
     daemon.kill()
     daemon.start()
     acts = [each.operation for each in recorded(daemon, kind="admin")]
-    assert acts == ["start", "stop", "start", "start"]
+    assert acts == ["start", "stop", "backup", "start", "start"]
 
 
 def test_nothing_but_names_gets_into_a_record_whatever_is_sent(daemon):
@@ -83,9 +83,9 @@ def test_following_goes_on_across_a_restart_without_a_gap_or_a_repeat(daemon):
         daemon.kill()
         daemon.start()
         daemon.restart()
-        found = [first, *(trail.next(10.0) for _ in range(3))]
-    assert [each.id for each in found] == [1, 2, 3, 4]
-    assert [each.operation for each in found] == ["start", "start", "stop", "start"]
+        found = [first, *(trail.next(10.0) for _ in range(4))]
+    assert [each.id for each in found] == [1, 2, 3, 4, 5]
+    assert [each.operation for each in found] == ["start", "start", "stop", "backup", "start"]
 
 
 def test_a_call_that_waits_is_answered_by_the_next_record_and_holds_up_nobody(daemon):

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import msgpack
 
 from cosession.errors import Conflict, CosessionError, InvalidRequest, UnknownOutcome, Unreachable
-from cosession.messages import Request, admin, audit, claims, past, reply_type, sessions, store, turns, watches
+from cosession.messages import Request, admin, audit, backup, claims, past, reply_type, sessions, store, turns, watches
 from cosession.messages.base import R
 from cosession.model import Entry
 from cosession.protocol import ClientConnection
@@ -40,7 +40,11 @@ KINDS: Final[dict[type[Request[Any]], Kind]] = {
     admin.Ping: READ,
     admin.Status: READ,
     admin.Reload: REPEATABLE,
+    admin.Scrub: READ,
     admin.Stop: ONCE,
+    backup.BackupNow: REPEATABLE,
+    backup.BackupList: READ,
+    backup.BackupVerify: READ,
     store.Get: READ,
     store.Range: READ,
     past.History: READ,
