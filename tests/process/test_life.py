@@ -294,7 +294,7 @@ def test_without_a_terminal_the_log_is_one_json_object_a_line(home: Path) -> Non
             peer.reply("put", key="a", value=1)
         assert daemon.stop() == 0
         logged = events(daemon.stderr())
-        assert [event["event"] for event in logged] == ["ready", "stopping", "backup made", "stopped"]
+        assert [event["event"] for event in logged] == ["ready", "stopping", "backed up", "stopped"]
         assert {event["level"] for event in logged} == {"info"}
         assert {event["pid"] for event in logged} == {logged[0]["pid"]}
         assert all(event["timestamp"].endswith("Z") for event in logged)
