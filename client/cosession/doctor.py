@@ -110,9 +110,9 @@ def _backups(ground: Ground) -> Seen:
     found = ground.act("verify")["backups"]
     wrong = [f"{each['name']}: {each['wrong']}" for each in found if each["wrong"]]
     if wrong:
-        return Seen(FAILURE, "; ".join(wrong), "make a new one: cosession debug call backup.now")
+        return Seen(FAILURE, "; ".join(wrong), "make a new one: cosession backup now")
     if not found:
-        return Seen(WARNING, "there is none", "make one: cosession debug call backup.now")
+        return Seen(WARNING, "there is none", "make one: cosession backup now")
     return Seen(OK, f"{len(found)}, all read from end to end and whole; the newest is {found[-1]['name']}")
 
 

@@ -198,7 +198,8 @@ def test_a_secret_that_is_cut_is_made_anew_and_the_store_is_served(home: Path) -
 def test_a_foreign_thing_at_the_path_of_the_socket_is_refused_and_left_alone(home: Path, foreign: Foreign) -> None:
     filled(home)
     foreign(home / "run" / "d.sock")
-    begun = [*LOCK, "state/store.db", "state/store.db-wal", "state/backups", "state/reserve"]  # the store is opened first
+    # The store is opened first.
+    begun = [*LOCK, "state/store.db", "state/store.db-wal", "state/backups", "state/reserve"]
     before = tree(home, ignored=begun)
     said = refusal(home, code=EXIT_CONFIG)
     assert str(home / "run" / "d.sock") in said

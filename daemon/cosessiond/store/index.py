@@ -5,7 +5,6 @@ Rule: it changes only when a committed batch is published, so whatever it shows 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from operator import itemgetter
@@ -39,18 +38,18 @@ class Index:
         self._entries.update((entry.id, entry) for entry in entries)
         for place, ids in groupby(self._entries, key=itemgetter(0, 1)):
             self._keys.setdefault(place, SortedList()).update([id[2] for id in ids])
-        sizes: Counter[tuple[str, str]] = Counter()
-        counts: Counter[tuple[str, str]] = Counter()
+        shares: dict[tuple[str, str], list[int]] = {}
         for id, entry in self._entries.items():
             size = entry_bytes(id, entry.value)
             self.live_bytes += size
             if id[0] == COUNTED_SPACE:
-                sizes[id[1], entry.session] += size
-                counts[id[1], entry.session] += 1
+                share = shares.setdefault((id[1], entry.session), [0, 0])
+                share[0] += size
+                share[1] += 1
             if entry.owner:
                 self._owned.setdefault(entry.owner, set()).add(id)
-        for (project, session), size in sizes.items():
-            self.usage.add(project, session, size, counts[project, session])
+        for (project, session), (size, count) in shares.items():
+            self.usage.add(project, session, size, count)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -94,6 +93,10 @@ class Index:
             if keys is None:
                 keys = self._keys[place] = SortedList()
             keys.add(entry.id[2])
+        elif before.session == entry.session and before.owner == entry.owner:
+            self._entries[entry.id] = entry
+            self._grow(entry, len(entry.value) - len(before.value), 0)
+            return
         else:
             self._count(before, -1)
         self._entries[entry.id] = entry
@@ -111,10 +114,7 @@ class Index:
             del self._keys[id[:2]]
 
     def _count(self, entry: Entry, sign: int) -> None:
-        size = sign * entry_bytes(entry.id, entry.value)
-        self.live_bytes += size
-        if entry.id[0] == COUNTED_SPACE:
-            self.usage.add(entry.id[1], entry.session, size, sign)
+        self._grow(entry, sign * entry_bytes(entry.id, entry.value), sign)
         if entry.owner:
             owned = self._owned.setdefault(entry.owner, set())
             if sign > 0:
@@ -123,3 +123,8 @@ class Index:
                 owned.discard(entry.id)
                 if not owned:
                     del self._owned[entry.owner]
+
+    def _grow(self, entry: Entry, size: int, entries: int) -> None:
+        self.live_bytes += size
+        if entry.id[0] == COUNTED_SPACE:
+            self.usage.add(entry.id[1], entry.session, size, entries)

@@ -30,33 +30,35 @@ _NOTHING: Final = Used(0, 0)
 
 
 class Tally:
-    """What each of many has, by name."""
+    """What each of many has, by name. Counted in place: this is done with every write."""
 
     def __init__(self) -> None:
-        self._used: dict[str, Used] = {}
+        self._used: dict[str, list[int]] = {}
 
     def __len__(self) -> int:
         return len(self._used)
 
     def __iter__(self) -> Iterator[tuple[str, Used]]:
-        return iter(self._used.items())
+        return ((name, Used(*used)) for name, used in self._used.items())
 
     def of(self, name: str) -> Used:
         """What one has."""
-        return self._used.get(name, _NOTHING)
+        used = self._used.get(name)
+        return Used(*used) if used is not None else _NOTHING
 
     def add(self, name: str, size: int, entries: int) -> None:
         """One has so much more, or less where it is negative."""
-        used = self._used.get(name, _NOTHING)
-        left = Used(used.bytes + size, used.entries + entries)
-        if left == _NOTHING:
-            self._used.pop(name, None)
-        else:
-            self._used[name] = left
+        used = self._used.get(name)
+        if used is None:
+            used = self._used[name] = [0, 0]
+        used[0] += size
+        used[1] += entries
+        if not used[1] and not used[0]:
+            del self._used[name]
 
     def largest(self, count: int) -> list[tuple[str, Used]]:
         """Those `count` that have most bytes, of the first LOOKED_MAX, the largest first."""
-        return nlargest(count, islice(self._used.items(), LOOKED_MAX), key=lambda each: each[1])
+        return nlargest(count, islice(iter(self), LOOKED_MAX), key=lambda each: each[1])
 
 
 class Usage:
