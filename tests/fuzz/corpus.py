@@ -26,6 +26,9 @@ STAND_INS: Final[dict[str, Any]] = {
     "time": 1.0,
     "watch": 1,
     "session": "fuzz-0",
+    "targets": ["path:src/**", "name:n"],
+    "claim": "1",
+    "name": "none",
 }
 
 Tree = tuple[str, dict[str, Any]]

@@ -78,7 +78,7 @@ class BackupsStatus(Struct, frozen=True, kw_only=True):
 
 
 class ProjectUsage(Struct, frozen=True, kw_only=True):
-    """What one project has in the context: live `entries`, and the `bytes` of their keys and values."""
+    """What one `project` has in the context: live `entries`, and the `bytes` of their keys and values."""
 
     project: str
     entries: int
