@@ -33,7 +33,7 @@ TIGHT = structs.replace(
     LIMITS, project_bytes_max=40, project_entries_max=4, session_bytes_max=30, session_entries_max=3
 )
 SEARCH = settings(
-    max_examples=300,
+    max_examples=150,
     derandomize=True,
     database=None,
     phases=[Phase.generate],
