@@ -15,9 +15,11 @@ CYCLES_MAX = 24
 
 
 def killed(home: Path, sabotage: str = "") -> Found:
-    """Kills until each phase was hit, or something was found wrong."""
+    """Kills until each phase was hit; of a seeded bug until something was found wrong."""
     with closing(Loop(home, seed=7, sabotage=sabotage)) as loop:
-        while not loop.found.wrong and not all(loop.found.hits.values()) and loop.found.cycles < CYCLES_MAX:
+        while not loop.found.wrong and loop.found.cycles < CYCLES_MAX:
+            if not sabotage and all(loop.found.hits.values()):
+                break
             loop.cycle()
         return loop.found
 

@@ -7,6 +7,7 @@ import pytest
 from durability.traced import STRACE
 from faults.course import Course
 from faults.points import Point
+from harness import private_home
 
 pytestmark = pytest.mark.skipif(STRACE is None, reason="strace is not installed: no system call was made to fail")
 REQUESTS = 15
@@ -29,7 +30,11 @@ def test_what_was_answered_is_there_whatever_fails(home, scene, point, end):
 
 
 @pytest.mark.parametrize("bug", ["failed_commits_ignored"])
-def test_a_daemon_is_caught_that_has(home, bug):
-    came = Course(home, "new", Point("fdatasync", 20, "EIO"), requests=REQUESTS, bug=bug).run()
-    assert came.injected
-    assert any("cannot trust the store" in word for word in came.wrong), came
+def test_a_daemon_is_caught_that_has(bug):
+    for number in (20, 23, 26, 29, 32):  # the failed sync may have been one of upkeep, which the bug does not touch
+        with private_home() as another:
+            came = Course(another, "new", Point("fdatasync", number, "EIO"), requests=REQUESTS, bug=bug).run()
+        if any("cannot trust the store" in word for word in came.wrong):
+            assert came.injected
+            return
+    pytest.fail(f"not seen: {came}")

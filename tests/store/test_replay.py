@@ -19,7 +19,7 @@ from store.engines import EPOCH, UNBOUNDED, Place
 from store.generated import SMALL_WINDOW, groupings, sequences
 
 _MANY = settings(suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no fault of the store
-_FEWER = settings(_MANY, max_examples=60)
+_FEWER = settings(_MANY, max_examples=40)
 _ROOMY = Window(versions=3, request_ids=3, request_id_ms=100)
 
 
