@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from cosession import paths, peer, reach
@@ -336,17 +337,19 @@ class TestStart:
             carry_out(target, seconds=20)
 
     def test_one_that_never_ends_is_ended_at_the_deadline(self, env, monkeypatch):
-        target = self.starting(env, monkeypatch, "import time; time.sleep(600)")
+        target, before = self.starting(env, monkeypatch, "import time; time.sleep(600)"), children()
         with pytest.raises(Unreachable, match="it is being started; waited"):
             carry_out(target, seconds=0.3)
-        assert no_child_is_left()
+        assert children() <= before
 
     def test_giving_up_on_the_way_ends_it_too(self, env, monkeypatch):
-        steps = opening(self.starting(env, monkeypatch, "import time; time.sleep(600)"), time.monotonic() + 60)
+        target, before = self.starting(env, monkeypatch, "import time; time.sleep(600)"), children()
+        steps = opening(target, time.monotonic() + 60)
         next(steps)
         next(steps)
+        assert children() - before, "nothing was started, so that its end would show nothing"
         steps.close()
-        assert no_child_is_left()
+        assert children() <= before
 
     def test_a_loser_waits_for_the_winners_socket(self, env, home, monkeypatch):
         path = str(home / "run" / "d.sock")
@@ -372,11 +375,12 @@ class TestStart:
             carry_out(target_of(None, spawn=True, env=env))
 
 
-def no_child_is_left():
-    try:
-        return os.waitpid(-1, os.WNOHANG) == (0, 0) and False
-    except ChildProcessError:
-        return True
+def children() -> set[psutil.Process]:
+    """The children of this process, those that ended and wait to be reaped among them.
+
+    Not `waitpid(-1)`: it would reap, or trip over, the daemon that another test of this worker has running.
+    """
+    return set(psutil.Process().children())
 
 
 def test_sandbox_of():
