@@ -6,7 +6,7 @@ Rule: read-only, standard library only, and every function takes the root, so th
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,7 +85,7 @@ def _base(module: Module, node: ast.ImportFrom) -> str:
     return ".".join(parts[: len(parts) - up] + ([node.module] if node.module else []))
 
 
-def resolve(target: str, known: dict[str, Module]) -> str | None:
+def resolve(target: str, known: Container[str]) -> str | None:
     """The module an imported name lives in: itself or the nearest parent that is a module; None if it is not ours."""
     while target:
         if target in known:

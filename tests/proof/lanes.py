@@ -17,11 +17,10 @@ from msgspec import DecodeError, json
 
 from proof.children import Child
 from proof.ledger import Ledger
+from proof.place import HERE, Place
 from proof.table import Proof
 from proof.tally import Result, command
-from source_tree import ROOT
 
-TESTS: Final = ROOT / "tests"
 #: A proof judges what it has gathered when its time is over.
 JUDGING_S: Final = 300.0
 #: What was begun of the seeded bugs is ended, however little time is left: half a look at them says nothing.
@@ -35,8 +34,9 @@ RUN_S_MIN: Final = 3.0
 class Work:
     """One run over some proofs, by several threads that each wait for one child at a time."""
 
-    def __init__(self, ledger: Ledger, directory: Path, *, deadline: float) -> None:
+    def __init__(self, ledger: Ledger, directory: Path, *, deadline: float, place: Place = HERE) -> None:
         self._ledger = ledger
+        self._place = place
         self._directory = directory
         self._deadline = deadline
         self._lock = threading.Lock()  # over the ledger and what runs
@@ -94,9 +94,9 @@ class Work:
     def _seeded(self, proof: Proof) -> None:
         """Whether the tests that put the seeded bugs before this proof pass."""
         arguments = ["-m", "pytest", "-q", "-p", "no:randomly", "-p", "no:cacheprovider", "--no-header"]
-        arguments += [str(TESTS / each) if ".py" in each else each for each in proof.seeded]
+        arguments += [str(self._place.tests / each) if ".py" in each else each for each in proof.seeded]
         log = self._directory / f"{proof.name}.seeded.log"
-        child = self._child(f"{proof.name} (seeded bugs)", proof, [sys.executable, "-P", *arguments], log, None)
+        child = self._child(f"{proof.name} (seeded bugs)", proof, [self._place.python, "-P", *arguments], log, None)
         code = child.wait(max(SEEDED_S, self._deadline - time.monotonic()))
         text = child.tail()
         self._ended(f"{proof.name} (seeded bugs)", child)
@@ -120,9 +120,8 @@ class Work:
         given = [f"--minutes={seconds / 60:.3f}", f"--count={count}", f"--seed={seed}", f"--json={file}"]
         began = time.monotonic()
         script, *own = proof.command
-        child = self._child(
-            proof.name, proof, command(TESTS / script, [*own, *given]), self._directory / f"{proof.name}.log", file
-        )
+        words = command(self._place.tests / script, [*own, *given], python=self._place.python)
+        child = self._child(proof.name, proof, words, self._directory / f"{proof.name}.log", file)
         code = child.wait(seconds + JUDGING_S)
         left = self._ended(proof.name, child)
         with self._lock:
@@ -143,7 +142,7 @@ class Work:
 
     def _child(self, name: str, proof: Proof, words: list[str], log: Path, file: Path | None) -> Child:
         with self._lock:
-            child = Child(words, log=log, cwd=TESTS.parent)
+            child = Child(words, log=log, cwd=self._place.root)
             self._running[name] = (proof, child, file)
         return child
 

@@ -1,16 +1,19 @@
-"""What is proved so far, over several runs: a small file outside what git keeps, dropped when the code has changed.
+"""What is proved so far, over several runs, each proof for its own sources: a small file outside what git keeps.
 
-Rule: counts are of exactly the code that stands here now. They add up; a violation stays until the code changes.
+Rule: counts are of exactly the sources that stand here now (scopes.py). They add up; a violation stays until one of
+these changes.
 """
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from msgspec import DecodeError, Struct, field, json
 
+from proof.scopes import SCOPES, Sources
+from proof.table import Proof
 from proof.tally import WORDS_MAX, Result, measured
 from source_tree import ROOT
 
@@ -21,9 +24,18 @@ BYTES_MAX: Final = 4 * 1024 * 1024
 Seeded = Literal["untried", "caught", "missed"]
 
 
+class Code(NamedTuple):
+    """Two hashes: of what is counted about and the tool that counts, and of these with the tests of its seeded bugs."""
+
+    counted: str
+    seeded: str
+
+
 class Standing(Struct, kw_only=True):
     """One proof over all runs. `broken`: why its last run ended without an account of itself."""
 
+    counted_on: str = ""
+    seeded_on: str = ""
     result: Result = field(default_factory=Result)
     seeded: Seeded = "untried"
     seeded_words: str = ""
@@ -48,11 +60,18 @@ class Standing(Struct, kw_only=True):
         self.seconds = round(self.seconds + seconds, 1)
         self.runs += 1
 
+    def about(self, code: Code) -> Standing:
+        """What of it still holds for these sources."""
+        if self.counted_on != code.counted:
+            return Standing(counted_on=code.counted, seeded_on=code.seeded)
+        if self.seeded_on != code.seeded:
+            self.seeded, self.seeded_words, self.seeded_on = "untried", "", code.seeded
+        return self
+
 
 class Ledger(Struct, kw_only=True):
-    """All of them, and the code that they are about."""
+    """All of them."""
 
-    code: str
     proofs: dict[str, Standing] = {}
 
     def of(self, name: str) -> Standing:
@@ -67,20 +86,24 @@ class Ledger(Struct, kw_only=True):
         temporary.replace(directory / "ledger.json")
 
 
-def load(directory: Path = DIRECTORY, *, code: str) -> Ledger:
-    """What stands there about this code; from nothing when it is about another, or cannot be read."""
+def load(directory: Path = DIRECTORY, *, codes: Mapping[str, Code]) -> Ledger:
+    """What stands there about the sources as they are; from nothing where they have changed or it cannot be read."""
     file = directory / "ledger.json"
     try:
         found = json.decode(file.read_bytes()[:BYTES_MAX], type=Ledger)
     except (FileNotFoundError, DecodeError):
-        return Ledger(code=code)
-    return found if found.code == code else Ledger(code=code)
+        found = Ledger()
+    found.proofs |= {name: found.of(name).about(code) for name, code in codes.items()}
+    return found
 
 
-def code_hash(root: Path = ROOT) -> str:
-    """Of every source of client/ and daemon/: what is under test."""
-    found = hashlib.sha256()
-    for path in sorted([*(root / "client").rglob("*.py"), *(root / "daemon").rglob("*.py")]):
-        content = path.read_bytes()
-        found.update(f"{path.relative_to(root)} {len(content)}\n".encode() + content)
-    return found.hexdigest()[:16]
+def codes(proofs: Iterable[Proof], root: Path = ROOT) -> dict[str, Code]:
+    """The hashes of each, in the tree under `root`."""
+    sources = Sources(root)
+    return {
+        proof.name: Code(
+            sources.code(SCOPES[proof.name], [proof.tool]),
+            sources.code(SCOPES[proof.name], [proof.tool, *proof.seeded_files]),
+        )
+        for proof in proofs
+    }

@@ -4,7 +4,8 @@
 
 First of each proof its seeded bugs, once for this code: a proof that cannot fail proves nothing. Then the proof itself
 for its share of the time, or until its goal is reached. Counts and seeds are kept in .prove/ and add up over runs,
-until a source of client/ or daemon/ changes; `--afresh` drops them. It ends with 1 when a promise was broken, a seeded
+each until one of the sources changes that it is about (scopes.py); `--afresh` drops them. All of it runs from a copy of
+what was installed when it began (place.py). It ends with 1 when a promise was broken, a seeded
 bug was not caught or a proof did not give account of itself; never because a goal was not reached yet.
 
 Rule: bounded in time, and nothing that was started outlives it, also on Ctrl-C.
@@ -19,14 +20,15 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from proof import lanes, ledger
-from proof.ledger import Ledger, Standing
+from proof.ledger import Code, Ledger, Standing
+from proof.place import HERE, Busy, Place, alone, private_copy
 from proof.table import PROOFS, Proof
 
 #: Proofs at once, where they do not disturb one another.
@@ -64,6 +66,7 @@ def table(proofs: Sequence[Proof], found: Ledger) -> str:
         lines += [f"    {word}" for word in result.words]
         if result.figures:
             lines.append("    " + ", ".join(f"{name} {value:,g}" for name, value in sorted(result.figures.items())))
+        lines.append(f"    counted on sources {standing.counted_on}")
     return "\n".join(lines)
 
 
@@ -75,6 +78,7 @@ def account(proofs: Sequence[Proof], found: Ledger) -> dict[str, Any]:
         rows.append(
             {
                 "proof": proof.name,
+                "sources": standing.counted_on,
                 "promises": proof.promises.split(),
                 "reached": standing.result.reached,
                 "goal": proof.goal,
@@ -89,7 +93,7 @@ def account(proofs: Sequence[Proof], found: Ledger) -> dict[str, Any]:
                 "verdict": verdict(proof, standing),
             }
         )
-    return {"code": found.code, "proofs": rows}
+    return {"proofs": rows}
 
 
 def failed(proofs: Sequence[Proof], found: Ledger) -> bool:
@@ -97,12 +101,14 @@ def failed(proofs: Sequence[Proof], found: Ledger) -> bool:
     return any(verdict(proof, found.of(proof.name)) in ("VIOLATED", "BROKEN", "BLIND") for proof in proofs)
 
 
-def prove(proofs: Sequence[Proof], directory: Path, *, minutes: float, code: str) -> Ledger:
+def prove(
+    proofs: Sequence[Proof], directory: Path, *, minutes: float, codes: Mapping[str, Code], place: Place = HERE
+) -> Ledger:
     """Run what is still to be proved for `minutes`; what came of it. Raises KeyboardInterrupt when all is stopped."""
-    found = ledger.load(directory, code=code)
+    found = ledger.load(directory, codes=codes)
     found.save(directory)
     open_ = [proof for proof in proofs if verdict(proof, found.of(proof.name)) in ("not yet", "skipped", "BROKEN")]
-    work = lanes.Work(found, directory, deadline=time.monotonic() + minutes * 60)
+    work = lanes.Work(found, directory, deadline=time.monotonic() + minutes * 60, place=place)
     over = threading.Event()
     watch = threading.Thread(target=lanes.report, args=(work, over), daemon=True)
     watch.start()
@@ -117,6 +123,19 @@ def prove(proofs: Sequence[Proof], directory: Path, *, minutes: float, code: str
         watch.join()
         found.save(directory)
     return found
+
+
+def standing(proofs: Sequence[Proof], directory: Path) -> Ledger:
+    """What stands there about the sources in this tree."""
+    return ledger.load(directory, codes=ledger.codes(proofs))
+
+
+def proved(proofs: Sequence[Proof], given: argparse.Namespace) -> Ledger:
+    """Run them as the command says, from a copy."""
+    with alone(given.state), private_copy(given.state) as place:
+        if given.afresh:
+            Ledger().save(given.state)
+        return prove(proofs, given.state, minutes=given.minutes, codes=ledger.codes(proofs, place.root), place=place)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -135,16 +154,14 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"there is no proof {', '.join(sorted(unknown))}; there are {', '.join(p.name for p in PROOFS)}")
     proofs = [proof for proof in PROOFS if not names or proof.name in names]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leaves through every `finally`
-    code = ledger.code_hash()
-    if given.afresh:
-        Ledger(code=code).save(given.state)
     stopped = False
     try:
-        found = ledger.load(given.state, code=code)
-        if not given.list:
-            found = prove(proofs, given.state, minutes=given.minutes, code=code)
+        found = standing(proofs, given.state) if given.list else proved(proofs, given)
+    except Busy as busy:
+        print(busy, file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
-        found, stopped = ledger.load(given.state, code=code), True
+        found, stopped = standing(proofs, given.state), True
     print(table(proofs, found))
     if given.json:
         given.json.write_text(json.dumps(account(proofs, found), indent=1) + "\n", encoding="utf-8")

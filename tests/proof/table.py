@@ -1,7 +1,7 @@
 """The proofs: what is proved of which promise, by which command, how often, and by which seeded bugs it can fail.
 
 To add one: a script that takes the arguments of tally.py and counts in its file, tests that put its seeded bugs before
-it, and a row here. tests/PROOF.md says what came of it.
+it, a row here, and its sources in scopes.py. tests/PROOF.md says what came of it.
 
 Rule: a goal is a number that was promised; what was not reached is shown as not reached.
 """
@@ -27,6 +27,16 @@ class Proof(NamedTuple):
     seeded: tuple[str, ...]
     share: float = 1.0
     alone: bool = False
+
+    @property
+    def tool(self) -> str:
+        """The file that counts."""
+        return self.command[0]
+
+    @property
+    def seeded_files(self) -> list[str]:
+        """The files of its seeded bugs."""
+        return [each.partition("::")[0] for each in self.seeded if ".py" in each]
 
 
 PROOFS: Final[tuple[Proof, ...]] = (

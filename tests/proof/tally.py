@@ -137,6 +137,6 @@ def counting(given: argparse.Namespace) -> Iterator[Tally]:
         tally._save(now=True)
 
 
-def command(script: Path, arguments: Sequence[str]) -> list[str]:
-    """The command of a script under tests/ with this interpreter, and nothing of the working directory on its path."""
-    return [sys.executable, "-P", os.fspath(script), *arguments]
+def command(script: Path, arguments: Sequence[str], *, python: str = sys.executable) -> list[str]:
+    """The command of a script under tests/, and nothing of the working directory on its path."""
+    return [python, "-P", os.fspath(script), *arguments]

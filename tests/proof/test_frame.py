@@ -12,7 +12,7 @@ import pytest
 from harness import POLL_S
 from process import prove_acts
 from proof import lanes, ledger, run
-from proof.ledger import Ledger, Standing
+from proof.ledger import Code, Ledger, Standing
 from proof.table import PROOFS, Proof
 from proof.tally import WORDS_MAX, Result, Tally, counting, parser
 from source_tree import ROOT
@@ -43,14 +43,15 @@ def proof(tmp_path):
     return make
 
 
-def proved(tmp_path, *proofs, code="1", minutes=1.0, shown=True):
+def proved(tmp_path, *proofs, code="1", seeded_code="s", minutes=1.0, shown=True):
     """`shown`: that the seeded bugs are caught was shown before, which saves a pytest for each proof."""
+    codes = {each.name: Code(code, seeded_code) for each in proofs}
     if shown:
-        before = ledger.load(tmp_path / "state", code=code)
+        before = ledger.load(tmp_path / "state", codes=codes)
         for each in proofs:
             before.of(each.name).seeded = "caught"
         before.save(tmp_path / "state")
-    return run.prove(proofs, tmp_path / "state", minutes=minutes, code=code)
+    return run.prove(proofs, tmp_path / "state", minutes=minutes, codes=codes)
 
 
 def test_counts_and_seeds_add_up_until_the_goal_is_reached_and_no_longer(tmp_path, proof):
@@ -73,6 +74,15 @@ def test_what_was_counted_is_dropped_when_the_code_changes(tmp_path, proof):
     assert proved(tmp_path, proof(), code="2").of("small").result.reached == 10
 
 
+def test_a_change_of_one_proof_leaves_the_counts_of_the_others_and_a_change_of_its_seeded_bugs_its_own(tmp_path, proof):
+    proved(tmp_path, proof(name="first"), proof(name="second"))
+    codes = {"first": Code("2", "s"), "second": Code("1", "other")}
+    found = ledger.load(tmp_path / "state", codes=codes)
+    assert [found.of(name).result.reached for name in codes] == [0, 10]
+    assert [found.of(name).seeded for name in codes] == ["untried", "untried"]
+    assert "counted on sources 2" in run.table([proof(name="first")], found)
+
+
 def test_a_violation_is_told_and_stays_until_the_code_changes(tmp_path, proof):
     wrong = proof("tally.count(3); tally.violation('it was lost')")
     for _ in range(2):
@@ -81,7 +91,8 @@ def test_a_violation_is_told_and_stays_until_the_code_changes(tmp_path, proof):
         assert run.failed([wrong], found)
         assert "it was lost" in run.table([wrong], found)
     assert found.of("small").runs == 1
-    assert not ledger.load(tmp_path / "state", code="2").proofs
+    changed = ledger.load(tmp_path / "state", codes={"small": Code("2", "s")}).of("small")
+    assert (changed.result, changed.seeded) == (Result(), "untried")
 
 
 @pytest.mark.parametrize("seeded", ["False", "import pytest\ndef test_seeded(): pytest.skip('not here')\n"])
@@ -130,7 +141,7 @@ def test_stopped_it_ends_everybody_it_has_started_and_keeps_what_was_counted(tmp
     with pytest.raises(KeyboardInterrupt):
         proved(tmp_path, endless)
     monkeypatch.undo()
-    assert ledger.load(state, code="1").of("small").result.reached == 4
+    assert ledger.load(state, codes={"small": Code("1", "s")}).of("small").result.reached == 4
     assert not [each for each in psutil.process_iter(["cmdline"]) if each.info["cmdline"] == ["sleep", "78"]]
 
 
@@ -182,22 +193,23 @@ def test_ledger_is_bounded_too():
         )
     assert len(standing.result.words) == WORDS_MAX
     assert standing.result.figures == {"a_max": -1, "b": 8, "c_sum": 16}
-    assert ledger.load(ROOT / "nowhere", code="1") == Ledger(code="1")
+    assert ledger.load(ROOT / "nowhere", codes={}) == Ledger()
 
 
 @pytest.mark.parametrize("proof", PROOFS, ids=lambda each: each.name)
 def test_every_proof_is_there_with_the_tests_of_its_seeded_bugs(proof):
     assert (ROOT / "tests" / proof.command[0]).exists()
     assert proof.goal > 0
-    tests = [each.partition("::")[0] for each in proof.seeded if ".py" in each]
-    assert tests
-    assert all((ROOT / "tests" / each).exists() for each in tests)
+    assert proof.seeded_files
+    assert all((ROOT / "tests" / each).exists() for each in proof.seeded_files)
 
 
 def test_command_lists_what_stands_and_refuses_what_is_not_there(tmp_path, capsys):
-    assert run.main(["--list", f"--state={tmp_path}", f"--json={tmp_path / 'all.json'}"]) == 0
+    assert run.main(["--list", "--only=decoder,damage", f"--state={tmp_path}", f"--json={tmp_path / 'all.json'}"]) == 0
     out = capsys.readouterr().out
-    assert all(proof.name in out for proof in PROOFS)
+    assert "500,000 inputs" in out
+    assert "2,000 damages" in out
+    assert "kills" not in out
     with pytest.raises(SystemExit):
         run.main(["--only", "nothing"])
     assert [each.name for each in tmp_path.iterdir()] == ["all.json"]
