@@ -149,6 +149,7 @@ LAYERS: Final[dict[str, tuple[str, ...]]] = {
         "server.core",
         "server.table",
         "server.conversation",
+        "server.selfcheck",
         "server.admission",
         "server.proposing",
         "server.handlers.*",

@@ -21,6 +21,8 @@ from cosessiond.process.detach import Readiness, detach  # noqa: E402
 
 #: As for a configuration: starting again changes nothing, so a service manager must not try.
 EXIT_DAMAGED = 78
+#: What a restart does not change (`RestartPreventExitStatus` of the unit): nobody who waits will be served.
+_NO_RESTART = (75, 78)
 
 _HELP = """usage: cosessiond [--detach] [--force] [--version] [--help]
 
@@ -73,15 +75,19 @@ def _run(*, detached: Readiness | None, is_forced: bool) -> int:
     from cosession.configfile import ConfigFile
     from cosession.errors import CosessionError
     from cosessiond import app
+    from cosessiond.process.activation import Activation
     from cosessiond.process.configuration import Configuration
     from cosessiond.process.directories import private_directory
     from cosessiond.process.logs import Threshold, escape, open_log
+    from cosessiond.process.sd_notify import Notices
     from cosessiond.store.engine import StoreBroken, StoreDamaged
 
     os.umask(0o077)  # nothing the daemon makes is for others
     ready: Callable[[], None] = detached.ready if detached else lambda: None
     abrupt = True
+    activation, notices = None, Notices()
     try:
+        activation = Activation()
         file = ConfigFile(Path(paths.config_file()))
         settings = file.load()
         log_file: Path | None = None
@@ -93,26 +99,27 @@ def _run(*, detached: Readiness | None, is_forced: bool) -> int:
         log = open_log(threshold, file=log_file)
         configuration = Configuration(settings, load=file.load, path=str(file.path), log=log)
         configuration.listeners.append(lambda new: setattr(threshold, "level", new.log.level))
-        asyncio.run(app.serve(configuration, log, ready, is_forced=is_forced))
+        served = app.serve(configuration, log, ready, is_forced=is_forced, activation=activation, notices=notices)
+        asyncio.run(served)
     except CosessionError as error:
-        code, reason, abrupt = error.exit_code, error.message, False
+        code, failure, abrupt = error.exit_code, error, False
     except StoreDamaged as error:
-        code, reason = (
-            EXIT_DAMAGED,
-            f"{error}; nothing was changed; see what is lost and what can be done: cosession doctor",
-        )
+        why = f"{error}; nothing was changed; see what is lost and what can be done: cosession doctor"
+        code, failure = EXIT_DAMAGED, CosessionError(why, code="damaged")
     except StoreBroken as error:
-        code, reason = (
-            app.EXIT_IO,
-            f"{error}; nothing was changed; put back a copy of the state directory, or move it away to begin anew",
-        )
+        why = f"{error}; nothing was changed; put back a copy of the state directory, or move it away to begin anew"
+        code, failure = app.EXIT_IO, CosessionError(why, code="io_error")
     except OSError as error:
-        code, reason = app.EXIT_IO, f"cannot run: {error}; see that the disk has room and answers"
+        why = f"cannot run: {error}; see that the disk has room and answers"
+        code, failure = app.EXIT_IO, CosessionError(why, code="io_error")
     except KeyboardInterrupt:
         return 130
     else:
         return 0
-    line = f"cosessiond: {escape(reason)}"
+    notices.status(failure.message)
+    if activation is not None and code in _NO_RESTART:
+        activation.refuse(failure)
+    line = f"cosessiond: {escape(failure.message)}"
     if detached:
         detached.failed(code, line)
     else:

@@ -29,6 +29,7 @@ from cosessiond.maintenance.task import Task
 from cosessiond.metrics import Metrics
 from cosessiond.opening import opened
 from cosessiond.process import secret
+from cosessiond.process.activation import Activation
 from cosessiond.process.configuration import Configuration
 from cosessiond.process.directories import private_directory, refuse_network_file_system
 from cosessiond.process.filewatch import FileWatch
@@ -36,10 +37,12 @@ from cosessiond.process.latch import FailStop, Latch
 from cosessiond.process.lock import Holder, InstanceLock
 from cosessiond.process.neighbour import refuse_neighbour
 from cosessiond.process.reserve import Reserve
+from cosessiond.process.sd_notify import Notices
 from cosessiond.server.assembly import TABLE, Consequences, World, assemble
 from cosessiond.server.core import Core, Identity
 from cosessiond.server.listener import Listener, bind
 from cosessiond.server.roomwatch import RoomWatch
+from cosessiond.server.selfcheck import SelfCheck, serving
 from cosessiond.sessions import identity, probes, watching
 from cosessiond.store.commit import CommitThread
 from cosessiond.store.engine import StoreBroken, StoreDamaged
@@ -62,9 +65,17 @@ NOTING_S: Final = 1.0
 GC_THRESHOLDS: Final = (50_000, 10, 10)
 
 
-async def serve(configuration: Configuration, log: Any, ready: Callable[[], None], *, is_forced: bool = False) -> None:
+async def serve(
+    configuration: Configuration,
+    log: Any,
+    ready: Callable[[], None],
+    *,
+    is_forced: bool = False,
+    activation: Activation,
+    notices: Notices,
+) -> None:
     """Run one daemon until it is asked to stop. `ready` is called once the socket answers. `is_forced`: a user says
-    that the disk is well again.
+    that the disk is well again. `activation`, `notices`: to and from a service manager.
 
     Raises CosessionError (already_running, config) before anything was touched, StoreBroken when the store cannot be
     trusted.
@@ -75,7 +86,7 @@ async def serve(configuration: Configuration, log: Any, ready: Callable[[], None
     started_s = clock.monotonic()
     async with AsyncExitStack() as stack:
         daemon_id = ulid(clock, entropy)
-        state, state_fd, socket_path, lock = _claim(stack, daemon_id)
+        state, state_fd, socket_path, lock, passed = _claim(stack, daemon_id, activation)
         latch = Latch(state, state_fd, socket_path.parent)
         loop.set_exception_handler(lambda _, context: _on_loop_error(log, latch, context))
 
@@ -107,15 +118,11 @@ async def serve(configuration: Configuration, log: Any, ready: Callable[[], None
         deliver, idle = loop.call_soon_threadsafe, bool(read_only)
         _begin_commits(stack, core, CommitThread(engine, core.store, deliver, room, clock.monotonic, is_idle=idle))
         core.start()
-        _look_for_damage(core, wrong, known)
-        if was_latched:
-            core.journal.acted("unlatch", subject=__version__)
+        _tell_of(core, wrong, known, was_latched=was_latched)
         _collect_rarely()
 
-        _handle_signals(loop, stopping, configuration)  # before anyone can know that there is someone to signal
-        listener = Listener(core, TABLE, bind(socket_path), loop, log)
-        stack.callback(_unlink_own, socket_path, os.lstat(socket_path).st_ino)
-        stack.callback(listener.close)
+        _handle_signals(loop, stopping, lambda: _reload(core, notices))  # before anyone can know whom to signal
+        listener = _listen(stack, core, passed, socket_path, log)
         lock.publish(_holder(daemon_id, socket_path=str(socket_path)))
         watch = _watch_configuration(core, loop, log)
         stack.callback(watch.close)
@@ -123,16 +130,28 @@ async def serve(configuration: Configuration, log: Any, ready: Callable[[], None
 
         log.info("ready", socket=str(socket_path), epoch=core.store.epoch, revision=core.store.revision)
         ready()
+        _announce(core, listener, notices, log)
         watch.begin()
         await stopping.wait()
-        log.info("stopping")
-        listener.close()
-        await _drain(core, log)
+        await _leave(core, listener, notices, log)
     log.info("stopped", revision=core.store.revision)
 
 
-def _look_for_damage(core: Core, wrong: list[str], known: list[str]) -> None:
-    """Tell of what was found, and look for more now and then."""
+def _listen(stack: AsyncExitStack, core: Core, passed: socket.socket | None, socket_path: Path, log: Any) -> Listener:
+    """On the socket that was passed, which is the service manager's and goes on listening without us, else on one of
+    our own.
+    """
+    listener = Listener(core, TABLE, passed or bind(socket_path), asyncio.get_running_loop(), log)
+    if passed is None:
+        stack.callback(_unlink_own, socket_path, os.lstat(socket_path).st_ino)
+    stack.callback(listener.close)
+    return listener
+
+
+def _tell_of(core: Core, wrong: list[str], known: list[str], *, was_latched: bool) -> None:
+    """What was found, and that it may write again; more damage is looked for now and then."""
+    if was_latched:
+        core.journal.acted("unlatch", subject=__version__)
     for what in wrong:
         core.damage.met("start", what)
     core.damage.knew(known)
@@ -149,10 +168,12 @@ def _consequences(stopping: asyncio.Event, marker: Marker, latch: Latch, log: An
     )
 
 
-def _claim(stack: AsyncExitStack, daemon_id: str) -> tuple[Path, int, Path, InstanceLock]:
+def _claim(
+    stack: AsyncExitStack, daemon_id: str, activation: Activation
+) -> tuple[Path, int, Path, InstanceLock, socket.socket | None]:
     """Make sure that the places are ours and that this is the only daemon in them, before anything is touched.
 
-    The state directory and its descriptor, the path of the socket, the lock.
+    The state directory and its descriptor, the path of the socket, the lock, and the socket when there is one already.
     """
     state = Path(paths.state_directory())
     socket_path = Path(paths.socket_path())
@@ -162,8 +183,10 @@ def _claim(stack: AsyncExitStack, daemon_id: str) -> tuple[Path, int, Path, Inst
     lock = InstanceLock(Path(paths.lock_file()), pause)
     stack.callback(lock.release)
     lock.publish(_holder(daemon_id, socket_path=""))
-    refuse_neighbour(socket_path)  # when daemon.lock was removed by hand, a second daemon comes this far
-    return state, state_fd, socket_path, lock
+    passed = activation.listening_at(socket_path)
+    if passed is None:
+        refuse_neighbour(socket_path)  # when daemon.lock was removed by hand, a second daemon comes this far
+    return state, state_fd, socket_path, lock, passed
 
 
 def _make_ready(state: Path, state_fd: int, log: Any) -> None:
@@ -210,10 +233,16 @@ def _collect_rarely() -> None:
     gc.enable()
 
 
-def _handle_signals(loop: asyncio.AbstractEventLoop, stopping: asyncio.Event, configuration: Configuration) -> None:
+def _handle_signals(loop: asyncio.AbstractEventLoop, stopping: asyncio.Event, reload: Callable[[], None]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    loop.add_signal_handler(signal.SIGHUP, configuration.signalled)
+    loop.add_signal_handler(signal.SIGHUP, reload)
+
+
+def _reload(core: Core, notices: Notices) -> None:
+    notices.reloading(core.clock.monotonic())
+    core.configuration.signalled()
+    notices.ready(serving(core))
 
 
 def _watch_configuration(core: Core, loop: asyncio.AbstractEventLoop, log: Any) -> FileWatch:
@@ -236,6 +265,18 @@ def _open_vault(state: Path, loop: asyncio.AbstractEventLoop, log: Any) -> Itera
 
 def _watch_processes(loop: asyncio.AbstractEventLoop, clock: Clock, deadlines: Deadlines) -> watching.ProcessWatch:
     return watching.ProcessWatch(clock, deadlines, watching.system_notifier(loop.add_reader, loop.remove_reader))
+
+
+def _announce(core: Core, listener: Listener, notices: Notices, log: Any) -> None:
+    notices.ready(serving(core))
+    SelfCheck(core, notices, listener, log).begin()
+
+
+async def _leave(core: Core, listener: Listener, notices: Notices, log: Any) -> None:
+    log.info("stopping")
+    notices.stopping("answering what is in flight")
+    listener.close()
+    await _drain(core, log)
 
 
 async def _drain(core: Core, log: Any) -> None:

@@ -18,8 +18,10 @@ from cosession.config import Config
 from cosession.errors import ConfigError
 from cosessiond import app
 from cosessiond.process import directories, filesystems
+from cosessiond.process.activation import Activation
 from cosessiond.process.configuration import Configuration
 from cosessiond.process.filesystems import FileSystem
+from cosessiond.process.sd_notify import Notices
 from harness import Daemon
 from process.starting import EXIT_CONFIG, environment, filled, refusal, serves, tree
 from rawclient import Pack
@@ -293,6 +295,7 @@ def test_a_daemon_on_a_network_file_system_refuses_before_it_makes_a_file(home, 
     """The whole of `serve`, in this process, with a file system that says it is one."""
     monkeypatch.setenv("COSESSION_HOME", str(home))
     monkeypatch.setattr(directories, "file_system_of", lambda _: FileSystem("nfs4"))
+    passed = {"activation": Activation({}), "notices": Notices({})}
     with pytest.raises(ConfigError, match="network file system"):
-        asyncio.run(app.serve(Configuration(Config()), None, lambda: None))
+        asyncio.run(app.serve(Configuration(Config()), None, lambda: None, **passed))
     assert [str(path.relative_to(home)) for path in home.rglob("*") if not path.is_dir()] == []

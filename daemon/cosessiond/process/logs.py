@@ -1,4 +1,5 @@
-"""The daemon's log: structlog, readable on a terminal, one JSON object per line otherwise.
+"""The daemon's log: structlog, readable on a terminal, fields of the journal under systemd, one JSON object per line
+otherwise.
 
 Rule: one escape function for everything that came from outside; a log line is always one line, but for a traceback
 on a terminal. The file that a detached daemon writes is bounded: it rotates at LOG_BYTES_MAX and one older is kept.
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any, Final, TextIO
 
 import structlog
+
+from cosessiond.process import journald
 
 LOG_BYTES_MAX: Final = 8 * 1024 * 1024
 _LEVELS: Final = ("debug", "info", "warning", "error")
@@ -88,18 +91,12 @@ class Threshold:
 
 
 def open_log(threshold: Threshold, *, file: Path | None) -> Any:
-    """A bound structlog logger: to `file` when given, else to standard error."""
-    sink: TextIO | RotatingFile = RotatingFile(file) if file is not None else sys.stderr
-    readable = file is None and sys.stderr.isatty()
-    renderer: Any = (
-        structlog.dev.ConsoleRenderer(
-            colors="NO_COLOR" not in os.environ, exception_formatter=structlog.dev.plain_traceback
-        )
-        if readable
-        else structlog.processors.JSONRenderer()
-    )
+    """A bound structlog logger: to `file` when given, else to the journal when that is where standard error goes, else
+    to standard error.
+    """
+    logger, renderer = _written_to(file)
     return structlog.wrap_logger(
-        structlog.WriteLogger(Forgiving(sink)),  # type: ignore[arg-type]  # it writes and flushes, which is all that is used
+        logger,
         processors=[
             threshold,
             structlog.processors.add_log_level,
@@ -111,6 +108,19 @@ def open_log(threshold: Threshold, *, file: Path | None) -> Any:
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
         cache_logger_on_first_use=True,
     ).bind(pid=os.getpid())
+
+
+def _written_to(file: Path | None) -> tuple[Any, Any]:
+    """Where events go, and what makes of an event what goes there."""
+    if file is None and journald.is_journal():
+        return journald.Journal(), journald.rendered
+    sink: TextIO | RotatingFile = RotatingFile(file) if file is not None else sys.stderr
+    logger = structlog.WriteLogger(Forgiving(sink))  # type: ignore[arg-type]  # it writes and flushes, which is all that is used
+    if file is not None or not sys.stderr.isatty():
+        return logger, structlog.processors.JSONRenderer()
+    return logger, structlog.dev.ConsoleRenderer(
+        colors="NO_COLOR" not in os.environ, exception_formatter=structlog.dev.plain_traceback
+    )
 
 
 def _render_traceback(_logger: Any, _method: str, event: Any) -> Any:

@@ -175,6 +175,11 @@ class Listener:
         self.buffer = memoryview(bytearray(_BUFFER_BYTES))
         loop.add_reader(sock.fileno(), self._accept)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether whoever connects will be taken, now or after a rest."""
+        return self._sock.fileno() >= 0
+
     def close(self) -> None:
         """Accept no more."""
         if self._sock.fileno() >= 0:
