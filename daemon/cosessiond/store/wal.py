@@ -55,7 +55,7 @@ class Wal:
         self._moved = (b"", 0)
 
     def bytes(self) -> int:
-        """Bytes that the next start would read; costs a system call for each frame that is new since the last look."""
+        """Bytes that the next start would read; costs a few system calls, however much is new since the last look."""
         if self._descriptor < 0:
             try:
                 self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -68,12 +68,26 @@ class Wal:
             self._salts = header[16:24]
             self._frame = FRAME_BYTES + int.from_bytes(header[8:12])
             self._frames = 0
-        while True:
-            frame = os.pread(self._descriptor, FRAME_BYTES, HEADER_BYTES + self._frames * self._frame)
-            if len(frame) < FRAME_BYTES or frame[8:16] != self._salts:
-                break
-            self._frames += 1
+        self._frames = self._end()
         return 0 if (self._salts, self._frames) == self._moved else self._frames * self._frame
+
+    def _end(self) -> int:
+        """How many frames are of this round. They are written one behind the other: where one is, all before it are, so
+        the last is found by steps that grow, and then by halves.
+        """
+        known, step = self._frames, 1
+        while self._is_of_round(known + step - 1):
+            known += step
+            step *= 2
+        while step > 1:  # of the next `step` frames the last is not
+            step //= 2
+            if self._is_of_round(known + step - 1):
+                known += step
+        return known
+
+    def _is_of_round(self, frame: int) -> bool:
+        header = os.pread(self._descriptor, FRAME_BYTES, HEADER_BYTES + frame * self._frame)
+        return len(header) == FRAME_BYTES and header[8:16] == self._salts
 
     def moved(self) -> None:
         """A checkpoint has brought all of it into the database."""
