@@ -303,7 +303,9 @@ class Commits:
             disk, before = self.daemon.disk, self.daemon.disk.upkeeps
             overdue = pacing.task(self.worker.load(), waiting=True) is not None
             self.worker.step()
-            self.put_off = self.put_off + 1 if overdue and disk.upkeeps == before else 0
+            # A step whose commit raised was the last of this life, and ends there: it puts nothing off.
+            is_put_off = overdue and disk.upkeeps == before and not self.worker.failed
+            self.put_off = self.put_off + 1 if is_put_off else 0
         if self.worker.has_work or self._inbox:
             self.wake()
 
