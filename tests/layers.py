@@ -146,6 +146,7 @@ LAYERS: Final[dict[str, tuple[str, ...]]] = {
         "server.damage",
         "server.scrubs",
         "server.holders",
+        "server.addresses",
         "server.core",
         "server.table",
         "server.conversation",
@@ -185,6 +186,7 @@ APART: Final[tuple[tuple[str, ...], ...]] = (
 SHARED: Final = (
     "cosession._version",
     "cosession.errors",
+    "cosession.nearest",
     "cosession.paths",
     "cosession.peer",
     "cosession.project",

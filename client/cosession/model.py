@@ -13,7 +13,7 @@ from msgspec import Struct
 ChangeKind = Literal["put", "delete", "expire"]
 
 #: The spaces of the store; only `context` is written by users, the rest by their own operations.
-SPACES = ("context", "$sessions", "$claims")
+SPACES = ("context", "$sessions", "$claims", "$mail")
 GLOBAL = "global"
 
 
@@ -237,6 +237,39 @@ class Blocker(Struct, frozen=True, kw_only=True):
     session_state: str = ""
     overlaps: tuple[tuple[str, str], ...] = ()
     ahead: int = 0
+
+
+LetterState = Literal["queued", "delivered", "read"]
+Importance = Literal["low", "normal", "high"]
+
+
+class Letter(Struct, frozen=True, kw_only=True):
+    """A letter from the session `sender` to the session `to`, kept as one entry of `$mail` under `to`/`id`.
+
+    `sender_name` and `project` are those of the sender when it wrote. `thread` is the id of the letter that began the
+    exchange, its own where it began one, or a word that both sides agreed on. `to_all`: it went to all sessions of
+    the project, and this is one of the copies, which share their `id`.
+
+    `state` goes from "queued" to "delivered" (handed over once) to "read" (its reader said so). `sent_at`,
+    `delivered_at` and `read_at` are in seconds since the Unix epoch, 0: not yet. A letter that was passed on to the
+    successor of an ended session names that in `passed_from`, and in `first_revision` the revision that first kept it.
+    """
+
+    id: str
+    to: str
+    sender: str
+    sender_name: str = ""
+    project: str = GLOBAL
+    text: str = ""
+    thread: str = ""
+    importance: Importance = "normal"
+    to_all: bool = False
+    state: LetterState = "queued"
+    sent_at: float = 0.0
+    delivered_at: float = 0.0
+    read_at: float = 0.0
+    passed_from: str = ""
+    first_revision: int = 0
 
 
 class AuditRecord(Struct, frozen=True, kw_only=True):

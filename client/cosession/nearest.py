@@ -15,7 +15,11 @@ WORD_MAX = 80
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """The nearest known word, "" when none is near."""
+    return "".join(near(word, known, 1))
+
+
+def near(word: str, known: Iterable[str], count: int) -> list[str]:
+    """At most `count` known words that are near, the nearest first."""
     import difflib
 
-    near = difflib.get_close_matches(word[:WORD_MAX], list(known), n=1, cutoff=0.6)
-    return near[0] if near else ""
+    return difflib.get_close_matches(word[:WORD_MAX], list(known), n=count, cutoff=0.6)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 #: `messages.audit.KINDS`, `messages.limits.AUDIT_RECORDS_MAX`, which are not light.
-KINDS = ("verdict", "denial", "admin", "tool")
+KINDS = ("verdict", "denial", "admin", "tool", "mail")
 RECORDS_MAX = 1_000
 LIMIT = 100
 #: What `--follow` shows of the past, unless told otherwise.

@@ -15,7 +15,20 @@ import msgspec
 from msgspec import msgpack
 
 from cosession.errors import Conflict, CosessionError, InvalidRequest, UnknownOutcome, Unreachable
-from cosession.messages import Request, admin, audit, backup, claims, past, reply_type, sessions, store, turns, watches
+from cosession.messages import (
+    Request,
+    admin,
+    audit,
+    backup,
+    claims,
+    mail,
+    past,
+    reply_type,
+    sessions,
+    store,
+    turns,
+    watches,
+)
 from cosession.messages.base import R
 from cosession.model import Entry
 from cosession.protocol import ClientConnection
@@ -73,6 +86,9 @@ KINDS: Final[dict[type[Request[Any]], Kind]] = {
     claims.List: READ,
     claims.Check: READ,
     claims.Explain: READ,
+    mail.Send: WRITE,
+    mail.Inbox: READ,  # what it hands over stays unread, so that a lost answer loses no letter
+    mail.Read: REPEATABLE,
 }
 
 #: The field that makes a request safe to repeat.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from cosession.messages import admin, audit, backup, claims, past, sessions, store, turns, watches
+from cosession.messages import admin, audit, backup, claims, mail, past, sessions, store, turns, watches
 from cosession.messages.base import Reply, Request, reply_type
 
 REQUESTS: Final[dict[str, type[Request[Any]]]] = {
@@ -51,6 +51,9 @@ REQUESTS: Final[dict[str, type[Request[Any]]]] = {
         claims.List,
         claims.Check,
         claims.Explain,
+        mail.Send,
+        mail.Inbox,
+        mail.Read,
     )
 }
 
@@ -62,6 +65,7 @@ __all__ = [
     "audit",
     "backup",
     "claims",
+    "mail",
     "past",
     "reply_type",
     "sessions",

@@ -14,7 +14,7 @@ from cosession.messages.base import Reply, Request
 from cosession.model import AuditRecord
 
 #: Every kind of record, and no other. `tool` is kept for the hooks of AI clients; nothing writes it yet.
-KINDS: Final = ("verdict", "denial", "admin", "tool")
+KINDS: Final = ("verdict", "denial", "admin", "tool", "mail")
 
 
 class AuditReply(Reply, frozen=True, kw_only=True):

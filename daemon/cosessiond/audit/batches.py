@@ -1,4 +1,5 @@
-"""Which records go with a batch: of every session record that it writes, what the daemon holds to be true from now on.
+"""Which records go with a batch: of every session record that it writes, what the daemon holds to be true from now on,
+and one for all letters that it brings to boxes or takes from them unread.
 
 The record of a batch is decided when the batch is submitted, from the same durable memory that the batch was decided
 from; its compares guard both. So it is written if the batch is, and is true then.
@@ -14,20 +15,43 @@ from typing import Final
 from msgspec import UNSET, msgpack
 
 from cosession.model import Session
-from cosessiond.audit.records import EVIDENCE_MAX, REASON_BYTES_MAX, Verdict, cut, evidence_class, record
-from cosessiond.store.engine import Batch, Entry, EntryId, Put
+from cosessiond.audit.records import EVIDENCE_MAX, REASON_BYTES_MAX, Mail, Verdict, cut, evidence_class, record
+from cosessiond.store.engine import Batch, Entry, EntryId, Put, Write
 from cosessiond.store.record import Record
 
 SESSIONS: Final = "$sessions"
+MAIL: Final = "$mail"
+#: What a session does with letters that it has; the letters say it themselves.
+_READING: Final = frozenset({"mail.deliver", "mail.read"})
 _decode = msgpack.Decoder(Session).decode
 
 
 def records_of(batch: Batch, standing: Callable[[EntryId], Entry | None]) -> tuple[Record, ...]:
     """The records of one batch, in the order of its writes; most batches have none."""
-    return tuple(
+    found = [
         _verdict(batch, write, standing(write.id))
         for write in batch.then
         if write.id[0] == SESSIONS and isinstance(write, Put)
+    ]
+    letters = [write for write in batch.then if write.id[0] == MAIL]
+    if letters and batch.origin.operation not in _READING:
+        found.append(_mail(batch, letters))
+    return tuple(found)
+
+
+def _mail(batch: Batch, letters: list[Write]) -> Record:
+    came = [write for write in letters if isinstance(write, Put)]
+    left = len(letters) - len(came)
+    _, project, key = (came or letters)[0].id
+    return record(
+        batch.time_ms,
+        Mail(came=len(came), left=left, bytes=sum(len(put.value) for put in came)),
+        operation=batch.origin.operation,
+        outcome="sent" if not left else "passed_on" if came else "dropped",
+        instance=batch.origin.instance,
+        project=project,
+        session=batch.origin.session,
+        subject=key,
     )
 
 

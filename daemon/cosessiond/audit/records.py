@@ -64,8 +64,18 @@ class Admin(Struct, frozen=True, kw_only=True, omit_defaults=True):
     suppressed: int = 0
 
 
-Facts = Verdict | Denial | Admin
-KIND_OF: Final[dict[type[Facts], str]] = {Verdict: "verdict", Denial: "denial", Admin: "admin"}
+class Mail(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Of letters that were sent, passed on to a successor, or dropped with their session: how many came into boxes, how
+    many left one, and the bytes of the former; never a word of them.
+    """
+
+    came: int = 0
+    left: int = 0
+    bytes: int = 0
+
+
+Facts = Verdict | Denial | Admin | Mail
+KIND_OF: Final[dict[type[Facts], str]] = {Verdict: "verdict", Denial: "denial", Admin: "admin", Mail: "mail"}
 
 
 class Caller(Struct, frozen=True):

@@ -15,7 +15,7 @@ from msgspec import msgpack, structs
 
 from cosession import values
 from cosession.errors import CosessionError, InvalidRequest, NotAllowed, Overloaded, TooLarge
-from cosession.messages import past
+from cosession.messages import mail, past
 from cosession.messages import store as messages
 from cosession.messages.limits import (
     BATCH_BYTES_MAX,
@@ -58,6 +58,9 @@ WriteRequest = (
     | past.Revert
     | past.Purge
 )
+
+#: What is done once under its request id, whatever it writes.
+OnceRequest = WriteRequest | mail.Send
 
 #: Sessions that an error names when a caller may act for several.
 SESSIONS_NAMED_MAX: Final = 8
@@ -126,14 +129,14 @@ def writable(core: Core, space: str, project: str, key: str) -> EntryId:
     return readable(core, space, project, key)
 
 
-def origin(core: Core, call: Call, request: WriteRequest) -> Origin:
+def origin(core: Core, call: Call, request: OnceRequest) -> Origin:
     """The origin of a write: the session the caller acts for, and the identity of the request."""
     acting = acting_session(core, call, request.session)
     instance = f"{call.peer.pid}@{call.peer.start_time}" if call.peer is not None else ""
     return structs.replace(anonymous_origin(core, request), session=acting, instance=instance)
 
 
-def anonymous_origin(core: Core, request: WriteRequest) -> Origin:
+def anonymous_origin(core: Core, request: OnceRequest) -> Origin:
     """The identity of a request without its caller. Raises InvalidRequest for an unusable request id."""
     request_id = request.request_id
     if len(request_id.encode()) > REQUEST_ID_BYTES_MAX or not _CONTROL.isdisjoint(request_id):

@@ -23,6 +23,7 @@ from cosessiond.server.handlers import (
     audit,
     backup,
     claims,
+    mail,
     purge,
     reads,
     retention,
@@ -58,6 +59,7 @@ TABLE: Final[dict[str, Operation]] = table_of(
         *retention.ROWS,
         *sessions.ROWS,
         *claims.ROWS,
+        *mail.ROWS,
         *audit.ROWS,
         *backup.ROWS,
     )
@@ -153,7 +155,8 @@ def assemble(
         on_bug=consequences.on_bug,
     )
     # In this order: what ends because of a batch is decided before anyone outside hears of the batch.
-    store.listeners += [expiry.published, registry.published, core.referee.published, watches.published]
+    store.listeners += [expiry.published, registry.published, core.referee.published]
+    store.listeners += [core.post.published, watches.published]
     if marking is not None:
         store.listeners.append(marking.published)
     store.flush = core.flush

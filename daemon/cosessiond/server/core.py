@@ -17,8 +17,10 @@ from cosessiond.audit.records import Caller
 from cosessiond.backups.schedule import Backups
 from cosessiond.claims.referee import Referee
 from cosessiond.clock import Clock, Entropy
+from cosessiond.mail.postroom import PostRoom
 from cosessiond.metrics import Metrics
 from cosessiond.process.configuration import Configuration
+from cosessiond.server.addresses import Addresses
 from cosessiond.server.conflicts import Conflicts
 from cosessiond.server.damage import Damage
 from cosessiond.server.holders import Holders
@@ -117,6 +119,14 @@ class Core:
             later=self.runqueue.wait,
             flush=self.flush,
         )
+        self.post = PostRoom(
+            store,
+            clock=clock,
+            entropy=entropy,
+            deadlines=deadlines,
+            sessions=Addresses(registry),
+            flush=self.flush,
+        )
         self.waiting = Waiting(deadlines, metrics)
         self.clock = clock
         self.configuration = configuration
@@ -141,6 +151,7 @@ class Core:
         self.expiry.start(list(self.store.index))
         self.registry.start()
         self.referee.start()
+        self.post.start()
         self.backups.start()
 
     def configure(self, config: Config) -> None:

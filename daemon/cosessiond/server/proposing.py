@@ -15,6 +15,7 @@ from cosession.errors import CosessionError, Overloaded
 from cosession.messages import Reply
 from cosession.messages import store as messages
 from cosession.messages.limits import DECIDE_ATTEMPTS_MAX
+from cosession.model import GLOBAL
 from cosessiond.server import admission
 from cosessiond.server.conversation import Call
 from cosessiond.server.core import Core
@@ -123,19 +124,13 @@ class _Proposal:
 
     def _refuse(self, error: CosessionError) -> None:
         self._end_turns()
-        if not self._request.request_id:
-            self._call.fail(error)
-            return
-        try:
-            _unless_committed(self._core, self._call, self._request, error, self._answer)
-        except CosessionError as why:  # the request id is none, or the queue is full
-            self._call.fail(why)
+        refuse_unless_committed(self._core, self._call, self._request, error, self._answer)
 
 
-def _unless_committed(
+def refuse_unless_committed(
     core: Core,
     call: Call,
-    request: admission.WriteRequest,
+    request: admission.OnceRequest,
     refusal: CosessionError,
     answer: Callable[[Committed], Reply],
 ) -> None:
@@ -154,15 +149,21 @@ def _unless_committed(
         else:
             call.fail(refusal)
 
-    ask_for_repeat(core, request, settle)
+    if not request.request_id:
+        call.fail(refusal)
+        return
+    try:
+        ask_for_repeat(core, request, settle)
+    except CosessionError as why:  # the request id is none, or the queue is full
+        call.fail(why)
 
 
-def ask_for_repeat(core: Core, request: admission.WriteRequest, done: Callable[[Outcome], None]) -> None:
+def ask_for_repeat(core: Core, request: admission.OnceRequest, done: Callable[[Outcome], None]) -> None:
     """Ask whether a write was committed under its request id: the outcome is that of the first time, or a conflict.
 
     Only the engine knows the request ids: it is asked with a batch whose compare cannot hold. Raises CosessionError.
     """
-    never = EntryCompare((request.space, request.project, ""), "version", -1)
+    never = EntryCompare(("context", GLOBAL, ""), "version", -1)
     core.store.submit(core.store.batch(admission.anonymous_origin(core, request), [never], []), done, asks=True)
 
 

@@ -14,7 +14,7 @@ from sortedcontainers import SortedList
 
 from cosessiond.store.engine import Entry, EntryId
 from cosessiond.store.keys import end_of
-from cosessiond.store.usage import COUNTED_SPACE, Usage
+from cosessiond.store.usage import COUNTED_SPACES, Usage
 
 if TYPE_CHECKING:
     Keys = SortedList[str]
@@ -42,7 +42,7 @@ class Index:
         for id, entry in self._entries.items():
             size = entry_bytes(id, entry.value)
             self.live_bytes += size
-            if id[0] == COUNTED_SPACE:
+            if id[0] in COUNTED_SPACES:
                 share = shares.setdefault((id[1], entry.session), [0, 0])
                 share[0] += size
                 share[1] += 1
@@ -126,5 +126,5 @@ class Index:
 
     def _grow(self, entry: Entry, size: int, entries: int) -> None:
         self.live_bytes += size
-        if entry.id[0] == COUNTED_SPACE:
+        if entry.id[0] in COUNTED_SPACES:
             self.usage.add(entry.id[1], entry.session, size, entries)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 
 from cosessiond.store.engine import Batch, Delete, EntryId, Put
-from cosessiond.store.usage import COUNTED_SPACE, Tally, Used
+from cosessiond.store.usage import COUNTED_SPACES, Tally, Used
 
 
 class Queued:
@@ -60,7 +60,7 @@ def demand_of(batch: Batch, size: int) -> tuple[set[str], Used]:
     makers = [
         write.id
         for write in (*batch.then, *batch.otherwise)
-        if write.id[0] == COUNTED_SPACE and not isinstance(write, Delete)
+        if write.id[0] in COUNTED_SPACES and not isinstance(write, Delete)
     ]
     keys_bytes = sum(len(id[2].encode()) for id in makers)
     return {id[1] for id in makers}, Used(size + keys_bytes, len(makers))

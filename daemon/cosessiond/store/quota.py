@@ -1,10 +1,11 @@
 """How much the store takes: what may wait to be committed, and what may be kept, of all and of each.
 
-A project and a session may have quotas of the context below the limits of the store. A write is held against them by
-what there is more of afterwards: whatever shrinks passes, also above a quota that was lowered.
+A project and a session may have quotas, of the context and of letters, below the limits of the store. A write is held
+against them by what there is more of afterwards: whatever shrinks passes, also above a quota that was lowered.
 
 Rule: judged on the loop, before the queue, from what is published and what is on its way; never at apply. Deletions
-pass while the queue has room, and so does the end of a session, so that a full store can always be emptied.
+pass while the queue has room, and so do the end of a session and the reading of letters, so that a full store can
+always be emptied.
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ from cosessiond.store.apply import left_bytes
 from cosessiond.store.engine import Add, Append, Batch, Delete, Merge, Put, Write
 from cosessiond.store.index import Index, entry_bytes
 from cosessiond.store.queued import Queued, demand_of
-from cosessiond.store.usage import COUNTED_SPACE, Usage, Used
+from cosessiond.store.usage import COUNTED_SPACES, Usage, Used
 
+#: Operations that pass while the queue has room: the end of a session, and what empties a box. Each is bounded by what
+#: there is already.
+ALWAYS: Final = ("session.", "mail.deliver", "mail.read", "mail.pass_on")
 #: What a sum has at most: a type byte and 64 bits.
 ADDED_BYTES: Final = 9
 #: How many of those who have most a refusal names.
@@ -91,7 +95,7 @@ def growth(batch: Batch, holder: Holder, index: Index) -> Used:
 def _growth(writes: tuple[Write, ...], session: str, holder: Holder, index: Index) -> Used:
     size = entries = 0
     for write in writes:
-        if write.id[0] != COUNTED_SPACE:
+        if write.id[0] not in COUNTED_SPACES:
             continue
         before = index.get(write.id)
         if before is not None and holder.name == (write.id[1] if holder.kind == "project" else before.session):
@@ -172,7 +176,7 @@ class Quota:
                 f"cannot write: {COMMIT_QUEUE_BYTES_MAX} bytes wait to be committed; try again in a moment"
             )
         writes = (*batch.then, *batch.otherwise)
-        if batch.origin.operation.startswith("session.") or all(isinstance(write, Delete) for write in writes):
+        if batch.origin.operation.startswith(ALWAYS) or all(isinstance(write, Delete) for write in writes):
             return
         limits = self.limits
         if database_bytes >= limits.database_bytes_max:

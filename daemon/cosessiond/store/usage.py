@@ -1,7 +1,8 @@
-"""How much of the context there is of each project and each session, and by whom and where.
+"""How much of the context and of letters there is of each project and each session, and by whom and where.
 
 An entry counts for the project it is in, and for the session that wrote it last; what no session wrote counts for none.
-Spaces of ours count for nobody.
+So a letter counts for the project of its box, and for its sender until it is handed over. Other spaces of ours count
+for nobody.
 
 Rule: plain counters; whoever adds and takes away says what, and nobody who has nothing is kept here.
 """
@@ -13,8 +14,8 @@ from heapq import nlargest
 from itertools import islice
 from typing import Final, NamedTuple
 
-#: The space whose entries count.
-COUNTED_SPACE: Final = "context"
+#: The spaces whose entries count.
+COUNTED_SPACES: Final = frozenset({"context", "$mail"})
 #: How many names are looked at for the largest: those beyond came last, and a refusal must not take long.
 LOOKED_MAX: Final = 16_384
 
