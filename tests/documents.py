@@ -324,8 +324,10 @@ def config_keys(text: str) -> list[str]:
     wanted = []
     for part in msgspec.structs.fields(Config):
         for field in msgspec.structs.fields(part.type):
-            number = isinstance(field.default, int | float)
-            shown = f"{field.default:_.0f}" if number else str(field.default)
+            shown = str(field.default)
+            if isinstance(field.default, int | float):
+                is_whole = float(field.default).is_integer()
+                shown = f"{field.default:_.0f}" if is_whole else f"{field.default:g}"
             key = f"{part.name}.{field.name}"
             wanted.append((key, shown, WHEN[APPLIES[key]].removeprefix("applies ")))
     found = list(_compare("configuration", _cut(rows, 3), wanted))

@@ -47,7 +47,9 @@ LAYERS: Final[dict[str, tuple[str, ...]]] = {
         # One module for each capability of the client; they do not know one another (APART).
         "demo",
         "handoff",
-        "doctor",
+        "commands",  # foreign programs, for those above it
+        "services.*",
+        "doctor.*",
         "service",
         "mcp",
         "hook",
@@ -179,7 +181,14 @@ APART: Final[tuple[tuple[str, ...], ...]] = (
     ("cosessiond.store.memory", "cosessiond.store.auditing"),
     ("cosessiond.store.memory", "cosessiond.store.past"),
     ("cosessiond.store.memory", "cosessiond.store.purging"),
-    ("cosession.demo", "cosession.handoff", "cosession.doctor", "cosession.service", "cosession.mcp", "cosession.hook"),
+    (
+        "cosession.demo",
+        "cosession.handoff",
+        "cosession.doctor.*",
+        "cosession.service",
+        "cosession.mcp",
+        "cosession.hook",
+    ),
 )
 
 #: What the daemon may know of the client: the half that both sides share.

@@ -6,6 +6,7 @@ by `configfile`.
 
 from __future__ import annotations
 
+import shlex
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 from msgspec import Struct, field, structs
@@ -53,6 +54,33 @@ BACKUP_SPANS: Final[dict[str, tuple[int, int]]] = {
 }
 
 
+class ServicesConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[services]`: `patterns` are the names of the services that `cosession services` shows, with blanks between them,
+    `target_percent` how many of them should be available.
+    """
+
+    patterns: str = "cosession* dev.cosession*"
+    target_percent: float = 99.9
+
+
+class PreflightConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[preflight]`: `compliance` is a command that `cosession preflight` runs in the worktree, as words of a shell,
+    "" for none; it has so many seconds.
+    """
+
+    compliance: str = ""
+    compliance_s: int = 60
+
+
+#: What each number of those two may be.
+SPANS: Final[dict[str, tuple[float, float]]] = {
+    "services.target_percent": (0.0, 100.0),
+    "preflight.compliance_s": (1, 3_600),
+}
+#: Characters of a text.
+TEXT_CHARS_MAX: Final = 400
+
+
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file."""
 
@@ -60,6 +88,8 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     store: StoreConfig = field(default_factory=StoreConfig)
     backup: BackupConfig = field(default_factory=BackupConfig)
     limits: Limits = field(default_factory=Limits)
+    services: ServicesConfig = field(default_factory=ServicesConfig)
+    preflight: PreflightConfig = field(default_factory=PreflightConfig)
 
 
 #: "at_once": whoever uses it asks each time. "new_connections": what a connection was told by `hello` holds for its
@@ -91,6 +121,10 @@ APPLIES: Final[dict[str, Applies]] = {
     "limits.request_id_s": "restart",
     "limits.audit_bytes_max": "restart",
     "limits.audit_s": "restart",
+    "services.patterns": "at_once",
+    "services.target_percent": "at_once",
+    "preflight.compliance": "at_once",
+    "preflight.compliance_s": "at_once",
 }
 #: The limits that hold for a connection as they were when it began.
 OF_CONNECTION: Final = tuple(key.removeprefix("limits.") for key, when in APPLIES.items() if when == "new_connections")
@@ -146,6 +180,11 @@ def wrong_value(key: str, value: Any) -> str:
     if table == "backup":
         least, most = BACKUP_SPANS[name]
         return _wrong_number(key, value, least=least, most=most)
+    if key in SPANS:
+        low, high = SPANS[key]
+        return _wrong_number(key, value, least=low, most=high)
+    if table in ("services", "preflight"):
+        return _wrong_text(key, value)
     part = StoreConfig if table == "store" else LogConfig
     words = next(get_args(each.type) for each in structs.fields(part) if each.name == name)
     return "" if value in words else f"{key} = {shown(value)}, allowed is {', '.join(words[:-1])} or {words[-1]}"
@@ -160,6 +199,17 @@ def _wrong_number(key: str, value: Any, *, least: float, most: float) -> str:
     else:
         what = ""
     return f"{key} = {shown(value)}, allowed is {f'{what} from ' if what else ''}{least} to {most}"
+
+
+def _wrong_text(key: str, value: Any) -> str:
+    """Texts are words as a shell reads them, so that each can be taken apart."""
+    if not isinstance(value, str) or len(value) > TEXT_CHARS_MAX or not value.isprintable():
+        return f"{key} = {shown(value)}, allowed is a text of at most {TEXT_CHARS_MAX} printable characters"
+    try:
+        shlex.split(value)
+    except ValueError as error:
+        return f"{key} = {shown(value)}, which no shell can read: {error}"
+    return ""
 
 
 def shown(value: Any) -> str:

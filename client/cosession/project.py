@@ -51,6 +51,11 @@ def worktree_of(directory: str = ".") -> str:
     return _find(directory)[0]
 
 
+def git_directory_of(directory: str = ".") -> str:
+    """The git directory of the worktree that `directory` is in, "" when it is in none: where HEAD and the index are."""
+    return _find(directory)[1]
+
+
 def branch_of(directory: str = ".") -> str:
     """The branch that is checked out in the worktree of `directory`, "" for a detached HEAD or outside of any."""
     _, git_directory = _find(directory)

@@ -41,10 +41,10 @@ def test_nothing_of_it_starts_a_daemon_or_makes_a_file(spawning, home):
 
 
 def test_show_without_a_file_shows_the_defaults(nowhere, home):
-    rows = [line.split() for line in nowhere.ok("config", "show").out.splitlines()]
+    rows = [line.split(None, 1) for line in nowhere.ok("config", "show").out.splitlines()]
     assert rows[0] == ["KEY", "VALUE"]
     assert dict(rows[1:]) == {
-        key: f"{value:g}" if isinstance(value, float) else str(value) for key, value in DEFAULTS.items()
+        key: f"{value:g}" if isinstance(value, float) else str(value) or '""' for key, value in DEFAULTS.items()
     }
     out = nowhere.ok("config", "show", "--origin").out
     assert f"file: {home}/config/config.toml (COSESSION_HOME), which is not there" in out

@@ -57,6 +57,7 @@ COMMANDS = {
 }
 #: They have tests of their own, since the daemon or the whole environment is theirs, or a daemon in the background.
 APART = {"demo", "stop", "restart", "logs", "backup restore", "backup export", "rescue", "doctor", "salvage"}
+APART |= {"preflight", "checklist", "services", "services restart"}
 
 
 @pytest.fixture

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 from typing import TYPE_CHECKING
 
 from cosession.cli import data
-from cosession.errors import CosessionError, error_from
+from cosession.errors import CosessionError, TimedOut, error_from
 from cosession.reach import spawn_command, spawn_environment
 
 if TYPE_CHECKING:
@@ -27,8 +28,12 @@ _SAID_CHARS_MAX: Final = 2_000
 _PIPE_CLOSED: Final = 141
 
 
-def act(bar: Progress, name: str, *arguments: str, pass_fds: Sequence[int] = ()) -> dict[str, Any]:
-    """The result of `cosessiond NAME ARGUMENTS`; raises the error of the catalogue that it ends with."""
+def act(
+    bar: Progress, name: str, *arguments: str, pass_fds: Sequence[int] = (), timeout_s: float = 0.0
+) -> dict[str, Any]:
+    """The result of `cosessiond NAME ARGUMENTS`; raises the error of the catalogue that it ends with, TimedOut when it
+    was not over in time (0: however long it takes).
+    """
     *command, _ = spawn_command()
     with subprocess.Popen(  # noqa: S603 - our own interpreter and our own package
         [*command, name, *arguments],
@@ -40,11 +45,17 @@ def act(bar: Progress, name: str, *arguments: str, pass_fds: Sequence[int] = ())
         text=True,
         errors="replace",
     ) as child:
+        clock = threading.Timer(timeout_s, child.kill) if timeout_s else None
+        if clock:
+            clock.start()
         try:
             last = _heard(child, bar)
             said = child.stderr.read(_SAID_CHARS_MAX) if child.stderr else ""
             code = child.wait()
         finally:
+            is_late = clock is not None and clock.finished.is_set()
+            if clock:
+                clock.cancel()
             _end(child)
     if "result" in last:
         result: dict[str, Any] = last["result"]
@@ -54,6 +65,8 @@ def act(bar: Progress, name: str, *arguments: str, pass_fds: Sequence[int] = ())
         raise error_from(error["code"], error["message"], error["data"])
     if code == _PIPE_CLOSED:
         raise BrokenPipeError
+    if is_late:
+        raise TimedOut(f"cannot wait for `cosessiond {name}`: it was not over within {timeout_s:g} s; run it by itself")
     why = said.strip().splitlines()[-1:] or [f"it ended with {code}"]
     raise CosessionError(f"cannot go on: `cosessiond {name}` said nothing, {why[0]}; run it again", code="internal")
 

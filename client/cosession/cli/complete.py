@@ -78,9 +78,10 @@ def candidates(words: list[str], last: str) -> list[Candidate]:
     if left and last.startswith("-"):
         return _options(verb, given, last)
     places = _places(verb)
+    members = _verbs(verb.name.split(), last) if not taken else []
     if taken >= len(places):
-        return []
-    return _values(given, places[taken], last, is_word=_is_word if left else _any_word, ended=True)
+        return members
+    return _values(given, places[taken], last, is_word=_is_word if left else _any_word, ended=True) + members
 
 
 def _is_word(value: str) -> bool:
@@ -96,7 +97,7 @@ def _verb_of(words: list[str]) -> tuple[Given, Verb | None, list[str]]:
     leading, rest = main.leading_options(words)
     if rest[:1] == ["help"]:
         return Given(_NONE), None, rest[1:]
-    for count in (1, 2):
+    for count in (2, 1):  # `services restart` is another verb than `services`
         name = " ".join(rest[:count])
         if len(rest) >= count and name in main.VERBS:
             verb = main.load(main.VERBS[name])

@@ -178,7 +178,7 @@ def _said(change: ConfigChange) -> str:
 
 
 def _text(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else str(value) if value != "" else '""'
 
 
 def _why_there() -> str:

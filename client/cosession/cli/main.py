@@ -72,9 +72,15 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "backup verify": ("cosession.cli.backup:VERIFY", "read them from end to end"),
         "backup restore": ("cosession.cli.restore:RESTORE", "put one in the place of the store"),
         "backup export": ("cosession.cli.export:EXPORT", "what one holds, as JSON lines"),
-        "doctor": ("cosession.cli.doctor:DOCTOR", "what is wrong, and what to do about it"),
-        "salvage": ("cosession.cli.doctor:SALVAGE", "what can be proved of a damaged store, as a new one"),
+        "salvage": ("cosession.cli.salvage:SALVAGE", "what can be proved of a damaged store, as a new one"),
         "rescue": ("cosession.cli.rescue:RESCUE", "when something is wrong: back to the newest store that is whole"),
+    },
+    "is all well": {
+        "doctor": ("cosession.cli.doctor:DOCTOR", "what is wrong, and what to do about it"),
+        "preflight": ("cosession.cli.preflight:PREFLIGHT", "may an action begin in this worktree"),
+        "checklist": ("cosession.cli.checklist:CHECKLIST", "one page for the day"),
+        "services": ("cosession.cli.services:SERVICES", "how your services are, and how available"),
+        "services restart": ("cosession.cli.services:RESTART", "restart one of them"),
     },
     "the shell": {
         "completion": ("cosession.cli.completion:COMPLETION", "print what lets a shell complete verbs, keys, sessions"),
@@ -121,11 +127,9 @@ def _run(arguments: list[str]) -> int:
     leading, rest = leading_options(arguments)
     if not rest or rest[0] in ("--help", "-h", "--version", "help"):
         return _about(leading, rest)
-    target = VERBS.get(rest[0], _HIDDEN.get(rest[0]))
-    taken = 1
-    if target is None and len(rest) > 1:
-        target = VERBS.get(f"{rest[0]} {rest[1]}")
-        taken = 2
+    target, taken = VERBS.get(" ".join(rest[:2])), min(len(rest), 2)
+    if target is None:
+        target, taken = VERBS.get(rest[0], _HIDDEN.get(rest[0])), 1
     if target is None:
         return _unknown(rest)
     verb = load(target)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from cosession.errors import CosessionError, InvalidRequest
 from cosessiond.maintenance.files import size_of
 from cosessiond.store import marks
-from cosessiond.store.backup import DATABASE, BackupDirectory, Manifest, is_name
+from cosessiond.store.backup import DATABASE, DIRECTORY, BackupDirectory, Manifest, is_name
 from cosessiond.store.migrations import SCHEMA
 
 
@@ -89,10 +89,12 @@ def _without_remedy(why: str) -> str:
 
 def known_revisions(state: Path) -> list[int]:
     """Every revision that anything beside the store tells of: a new epoch begins above them."""
-    backups = BackupDirectory(state)
-    try:
-        known = [each.manifest.revision for each in backups.found() if each.manifest]
-    finally:
-        backups.close()
+    known: list[int] = []
+    if (state / DIRECTORY).exists():  # it is not made for a look
+        backups = BackupDirectory(state)
+        try:
+            known = [each.manifest.revision for each in backups.found() if each.manifest]
+        finally:
+            backups.close()
     mark = marks.read(state)
     return [*known, mark.revision, mark.claimed_revision] if isinstance(mark, marks.Mark) else known

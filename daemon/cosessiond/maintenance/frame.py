@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ from cosession.errors import CosessionError, InvalidRequest
 from cosessiond.clock import pause
 from cosessiond.maintenance.task import Act, Task, say
 from cosessiond.process.directories import private_directory, refuse_network_file_system
-from cosessiond.process.lock import Holder, InstanceLock
+from cosessiond.process.lock import Holder, InstanceLock, read_holder
 from cosessiond.process.neighbour import refuse_neighbour
 from cosessiond.sessions import identity
 from cosessiond.store.engine import StoreBroken
@@ -57,12 +57,28 @@ def _run(name: str, act: Act, arguments: Sequence[str]) -> dict[str, Any]:
         stack.callback(os.close, state_fd := private_directory(state))
         if act.changes:
             refuse_network_file_system(state, state_fd)
-            lock = InstanceLock(Path(paths.lock_file()), pause)
-            stack.callback(lock.release)
-            lock.publish(_holder(name))
+            if not ("--dry-run" in options and not os.path.lexists(paths.lock_file())):
+                stack.enter_context(_locked(Path(paths.lock_file()), name))
             refuse_neighbour(Path(paths.socket_path()))
         os.environ["SQLITE_TMPDIR"] = str(state)  # what SQLite keeps aside holds values: not in a place of others
         return act.run(Task(state, state_fd, words=words, options=options, say=say))
+
+
+@contextmanager
+def _locked(path: Path, name: str) -> Iterator[None]:
+    """The lock, which names this act meanwhile. Afterwards the file is as it was: it is the trace of the last daemon,
+    by which one sees how that has ended.
+    """
+    before, times = read_holder(path), path.lstat() if os.path.lexists(path) else None
+    lock = InstanceLock(path, pause)
+    try:
+        lock.publish(_holder(name))
+        yield
+        if before is not None and times is not None:
+            lock.publish(before)
+            os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns), follow_symlinks=False)
+    finally:
+        lock.release()
 
 
 def parse(name: str, act: Act, arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:

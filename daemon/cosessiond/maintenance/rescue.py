@@ -128,6 +128,8 @@ def _mark(task: Task) -> Mark | None:
 
 def _newest_whole(task: Task) -> tuple[tuple[Chosen, Facts] | None, list[dict[str, str]]]:
     """The newest backup that is whole, and what is wrong with those that are newer."""
+    if not (task.state / DIRECTORY).exists():  # it is not made for a look
+        return None, []
     backups = BackupDirectory(task.state)
     try:
         names = [
