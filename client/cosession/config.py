@@ -23,10 +23,16 @@ class LogConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 class StoreConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[store]`: `on_damage` is what a start does with a store that cannot be trusted: refuse, or put what is damaged
-    aside and restore the newest backup that is whole.
+    aside and restore the newest backup that is whole. `scrub_interval_s` after a scrub comes the next; 0: only when it
+    is asked for.
     """
 
     on_damage: Literal["refuse", "restore"] = "refuse"
+    scrub_interval_s: int = 24 * 3600
+
+
+#: What each number of `[store]` may be.
+STORE_SPANS: Final[dict[str, tuple[int, int]]] = {"scrub_interval_s": (0, 366 * 24 * 3600)}
 
 
 class BackupConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -99,6 +105,7 @@ Applies: TypeAlias = Literal["at_once", "new_connections", "restart"]
 APPLIES: Final[dict[str, Applies]] = {
     "log.level": "at_once",
     "store.on_damage": "restart",
+    "store.scrub_interval_s": "at_once",
     **{f"backup.{name}": "at_once" for name in BACKUP_SPANS},
     "limits.key_bytes_max": "at_once",
     "limits.value_bytes_max": "at_once",
@@ -177,8 +184,8 @@ def wrong_value(key: str, value: Any) -> str:
     if table == "limits":
         least, most = getattr(FLOORS, name), getattr(LIMITS, name)
         return _wrong_number(key, value, least=least, most=most)
-    if table == "backup":
-        least, most = BACKUP_SPANS[name]
+    if span := {"backup": BACKUP_SPANS, "store": STORE_SPANS}.get(table, {}).get(name):
+        least, most = span
         return _wrong_number(key, value, least=least, most=most)
     if key in SPANS:
         low, high = SPANS[key]

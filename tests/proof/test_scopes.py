@@ -23,7 +23,7 @@ def test_nothing_that_a_proof_draws_in_is_left_out_of_its_scope_and_one_that_for
     sources = Sources()
     for name, scope in SCOPES.items():
         tool = [BY_NAME[name].tool]
-        assert sources.leaving(scope, tool) == [], name
+        assert sources.leaving(scope, tool) == [], f"is {name} about these, or are they beside it? say so in scopes.py"
         assert sources.unmatched(scope) == [], name
         # The seeded bug: the last of its sources is forgotten, and nothing stands in for it.
         *kept, forgotten = scope.sources

@@ -150,7 +150,7 @@ def assemble(
         metrics=metrics,
         damage=damage,
         marking=marking,
-        scrubs=Scrubs(store, damage, deadlines, world.clock),
+        scrubs=Scrubs(store, damage, deadlines, world.clock, configuration),
         stop=consequences.stop,
         on_bug=consequences.on_bug,
     )

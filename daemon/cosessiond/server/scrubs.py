@@ -1,4 +1,5 @@
-"""When the scrub goes through the store: once a day, the first time ten minutes after the start, or when it is asked.
+"""When the scrub goes through the store: `[store] scrub_interval_s` after the last time, the first time ten minutes
+after the start, or when it is asked.
 
 A pass is a slice at a time, with a pause behind each that is longer while somebody writes. It finds what no read has
 met: damage in old versions, in the log, in what is kept beside it.
@@ -11,15 +12,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from cosession.config import Config
 from cosession.errors import CosessionError, Overloaded
 from cosessiond.clock import Clock
+from cosessiond.process.configuration import Configuration
 from cosessiond.server.damage import Damage
 from cosessiond.store.engine import Scrubbed
 from cosessiond.store.leases import Deadlines
 from cosessiond.store.revisions import Store
 
 FIRST_S: Final = 600.0
-EVERY_S: Final = 24 * 3600.0
 PAUSE_S: Final = 0.005
 #: While there are writes, or reads of the past that wait.
 BUSY_PAUSE_S: Final = 0.05
@@ -30,11 +32,16 @@ _BEGIN: Final = Scrubbed("log", 0, ("", "", ""), 0, ())
 class Scrubs:
     """The passes of one daemon. `time_s` and `rows` are of the last one that came to its end (0: none yet)."""
 
-    def __init__(self, store: Store, damage: Damage, deadlines: Deadlines, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, damage: Damage, deadlines: Deadlines, clock: Clock, configuration: Configuration
+    ) -> None:
         self._store = store
         self._damage = damage
         self._deadlines = deadlines
         self._clock = clock
+        self._interval_s = configuration.in_force.store.scrub_interval_s
+        self._is_on = False
+        configuration.listeners.append(self._configure)
         self._at: Scrubbed | None = None  # None: no pass is under way
         self._rows = 0
         self._wrong = 0
@@ -44,13 +51,26 @@ class Scrubs:
 
     def begin(self) -> None:
         """Go by the clock from now on."""
-        self._deadlines.after("scrub", FIRST_S, self._start)
+        self._is_on = True
+        self._wait(FIRST_S)
 
     def ask(self, done: Callable[[int, int], None]) -> None:
         """A whole pass; `done` gets how many rows were looked at and how much was damaged."""
         self._waiting.append(done)
         if self._at is None:
             self._start()
+
+    def _configure(self, config: Config) -> None:
+        interval_s, self._interval_s = self._interval_s, config.store.scrub_interval_s
+        if self._is_on and self._at is None and self._interval_s != interval_s:
+            self._wait(self._interval_s if self.time_s else FIRST_S)
+
+    def _wait(self, delay_s: float) -> None:
+        """For the next pass by the clock, at most as long as is configured."""
+        if self._interval_s:
+            self._deadlines.after("scrub", min(delay_s, self._interval_s), self._start)
+        else:
+            self._deadlines.cancel("scrub")
 
     def _start(self) -> None:
         if self._at is None:
@@ -80,4 +100,4 @@ class Scrubs:
         waiting, self._waiting = self._waiting, []
         for done in waiting:
             done(self._rows, self._wrong)
-        self._deadlines.after("scrub", EVERY_S, self._start)
+        self._wait(self._interval_s)

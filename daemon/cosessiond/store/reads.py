@@ -100,12 +100,13 @@ _LINKS: Final = (
 _LINK_ABOVE: Final = _LINKS + " AND mod_revision > ? ORDER BY mod_revision LIMIT 1"
 _LINK_BELOW: Final = _LINKS + " AND mod_revision < ? ORDER BY mod_revision DESC LIMIT 1"
 _ROWID_OF: Final = "SELECT rowid FROM versions WHERE space = ? AND project = ? AND key = ? AND mod_revision = ?"
-_IDS_BETWEEN: Final = (
-    "SELECT space, project, key FROM entries WHERE (space, project, key) > (?, ?, ?)"
+_HASH_OF: Final = "SELECT hash FROM entries WHERE space = ? AND project = ? AND key = ?"
+_HASHES_BETWEEN: Final = (
+    "SELECT space, project, key, hash FROM entries WHERE (space, project, key) > (?, ?, ?)"
     " AND (space, project, key) <= (?, ?, ?) ORDER BY space, project, key LIMIT ?"
 )
-_IDS_BEHIND: Final = (
-    "SELECT space, project, key FROM entries WHERE (space, project, key) > (?, ?, ?)"
+_HASHES_BEHIND: Final = (
+    "SELECT space, project, key, hash FROM entries WHERE (space, project, key) > (?, ?, ?)"
     " ORDER BY space, project, key LIMIT ?"
 )
 _VERSION_IN: Final = (
@@ -400,11 +401,21 @@ def request_columns(db: sqlite3.Connection, request_id: str) -> tuple[Any, ...] 
     return row
 
 
-def entry_ids(db: sqlite3.Connection, after: EntryId, until: EntryId | None, rows_max: int) -> list[EntryId]:
-    """The ids that the table of entries has behind `after`, up to `until` (None: all), as they are."""
+def entry_hashes(
+    db: sqlite3.Connection, after: EntryId, until: EntryId | None, rows_max: int
+) -> list[tuple[EntryId, object]]:
+    """The ids that the table of entries has behind `after`, up to `until` (None: all), and the hashes, as they are."""
     if until is None:
-        return db.execute(_IDS_BEHIND, (*after, rows_max)).fetchall()
-    return db.execute(_IDS_BETWEEN, (*after, *until, rows_max)).fetchall()
+        found = db.execute(_HASHES_BEHIND, (*after, rows_max))
+    else:
+        found = db.execute(_HASHES_BETWEEN, (*after, *until, rows_max))
+    return [((space, project, key), hash) for space, project, key, hash in found]
+
+
+def entry_hash(db: sqlite3.Connection, id: EntryId) -> object:
+    """The hash that the table has with a live entry, as it is; None: no such row."""
+    row: tuple[object] | None = db.execute(_HASH_OF, id).fetchone()
+    return row[0] if row else None
 
 
 def history(

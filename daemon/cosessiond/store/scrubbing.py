@@ -2,8 +2,8 @@
 
 The tables are gone through one after the other: the log by its chain from the anchor to its end, and what follows from
 each batch against the rows that a search finds; the live entries against memory, so that one that is missing or too
-many is noticed as well; the versions, and whether one is missing before each; the request ids, the audit. What cannot
-be read is told and passed by; the scrub changes nothing.
+many is noticed as well, and their sum against the state hash, whatever memory says; the versions, and whether one is
+missing before each; the request ids, the audit. What cannot be read is told and passed by; the scrub changes nothing.
 
 Rule: a slice is bounded by rows and bytes, and looks at nothing that may be trimmed before the next one.
 """
@@ -18,9 +18,10 @@ from cosessiond.store.auditing import AuditTable
 from cosessiond.store.behind import Behind
 from cosessiond.store.continuity import Link
 from cosessiond.store.ended import Ended
-from cosessiond.store.engine import Committed, EntryId, Scrubbed, StoreDamaged, Window
+from cosessiond.store.engine import Committed, Entry, EntryId, Scrubbed, StoreDamaged, Window
 from cosessiond.store.live import Live
 from cosessiond.store.schema import UNREADABLE
+from cosessiond.store.summing import Sum
 
 #: The order of the tables.
 TABLES: Final = ("log", "entries", "versions", "requests", "audit")
@@ -40,6 +41,7 @@ class Known(NamedTuple):
     audit: AuditTable
     window: Window
     lost: dict[str, int]
+    sum: Sum
 
 
 def scrub(db: sqlite3.Connection, known: Known, at: Scrubbed, rows_max: int) -> Scrubbed:
@@ -120,26 +122,45 @@ def _is_whole(row: tuple[Any, ...]) -> bool:
 
 
 def _entries(db: sqlite3.Connection, known: Known, at: Scrubbed, rows_max: int) -> Scrubbed:
-    wrong: list[str] = []
-    size = rows = 0
-    until: EntryId | None = None
-    ids: set[EntryId] = set()
-    for entry in known.live.behind(at.id, rows_max):
-        id = until = entry.id
-        ids.add(id)
-        rows += 1
-        size += len(entry.value)
-        if entry.mod_revision <= known.settled.revision and not reads.is_kept(db, entry):
-            wrong.append(f"cannot trust the store: the entry {id[2]!r} of {id[0]} is not as it was committed")
-        if size > _BYTES_MAX:
-            break
-    # What is behind may have ended as many as there are; more than twice so many are not looked at in one slice.
+    if at.id == _NOWHERE:
+        known.sum.begin(_NOWHERE)
+    entries = _some(known.live, at.id, rows_max)
+    until = entries[-1].id if entries else None
+    kept = reads.entry_hashes(db, at.id, until, 2 * rows_max)
+    if len(kept) == 2 * rows_max:  # what is behind may have ended as many as there are: more of them in the next slice
+        until = kept[-1][0]
+        entries = [entry for entry in entries if entry.id <= until]
+    wrong = [
+        f"cannot trust the store: the entry {entry.id[2]!r} of {entry.id[0]} is not as it was committed"
+        for entry in entries
+        if entry.mod_revision <= known.settled.revision and not reads.is_kept(db, entry)
+    ]
+    ids = {entry.id for entry in entries}
     wrong += [
         f"cannot trust the store: there is an entry {id[2]!r} of {id[0]} that was not committed"
-        for id in reads.entry_ids(db, at.id, until, 2 * rows_max)
+        for id, _ in kept
         if id not in ids and not known.behind.versions_of(id)
     ]
-    return _next(at, 0, wrong) if until is None else _more(at, rows, wrong, id=until)
+    last = until or (kept[-1][0] if kept else at.id)
+    known.sum.passes(at.id, (hash for _, hash in kept), last)
+    if until is not None:
+        return _more(at, len(entries), wrong, id=until)
+    if known.sum.differs(last, known.settled.state_hash):
+        wrong.append("cannot trust the store: the live entries are not all there, or not all as they were committed")
+    known.sum.end()
+    return _next(at, 0, wrong)
+
+
+def _some(live: Live, after: EntryId, rows_max: int) -> list[Entry]:
+    """What one slice looks at of the live entries behind `after`."""
+    found: list[Entry] = []
+    size = 0
+    for entry in live.behind(after, rows_max):
+        found.append(entry)
+        size += len(entry.value)
+        if size > _BYTES_MAX:
+            break
+    return found
 
 
 def _versions(db: sqlite3.Connection, known: Known, at: Scrubbed, rows_max: int) -> Scrubbed:

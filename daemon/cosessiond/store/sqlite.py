@@ -52,6 +52,7 @@ from cosessiond.store.live import Live
 from cosessiond.store.marks import Mark
 from cosessiond.store.record import Attached, AuditSpan, KeptRecord, Record
 from cosessiond.store.requests import RequestIds
+from cosessiond.store.summing import Sum
 from cosessiond.store.trimming import Trimming
 from cosessiond.store.writes import Group, entry_of, log_body
 
@@ -85,6 +86,7 @@ class SqliteEngine:
         self._requests = RequestIds(db, window)
         self._trimming = Trimming(db, window, self._behind)
         self._audit = AuditTable(db, window)
+        self._sum = Sum()
         self._lost: dict[str, int] = {}  # request ids that the log has and a search does not find, by their revision
 
     @classmethod
@@ -387,6 +389,7 @@ class SqliteEngine:
         if not self._behind:
             return True
         steps = self._behind.first(rows_max)
+        change = self._sum.change(self._db, steps)
 
         def write() -> None:
             with self._transaction():
@@ -394,6 +397,7 @@ class SqliteEngine:
 
         if not self._unless_full(write):
             return False
+        self._sum.changed(change)
         self._settled = steps[-1].meta
         self._behind.written(steps)
         self._requests.written(steps[-1].outcome.revision)
@@ -461,8 +465,8 @@ class SqliteEngine:
 
     def scrub(self, at: Scrubbed, rows_max: int) -> Scrubbed:
         """See `Engine`. What is behind is not looked at: it is not there yet."""
-        ended = self._trimming.ended
-        known = scrubbing.Known(self._settled, self._live, self._behind, ended, self._audit, self._window, self._lost)
+        memory = (self._live, self._behind, self._trimming.ended, self._audit)
+        known = scrubbing.Known(self._settled, *memory, self._window, self._lost, self._sum)
         return scrubbing.scrub(self._db, known, at, rows_max)
 
     def cut(self, rows_max: int) -> int:
