@@ -7,8 +7,9 @@
         client.merge("plan/next", {"owner": "otter"}).value  # -> {'step': 1, 'owner': 'otter'}
 
 What is handed out: `Entry`, and `Written` where the value is known; `Version`, `Difference` and `Attribution` of what
-was; a `Session` of this program, a `Claim` of what it holds, and each `Blocker` in the way of one; a `Watch` of every
-`Change`, with `Reset` where it begins anew; an `AuditTrail` of each `AuditRecord`.
+was; a `Session` of this program, a `Claim` of what it holds, and each `Blocker` in the way of one; a `Letter`, and the
+`Letters` that come; a `Watch` of every `Change`, with `Reset` where it begins anew; an `AuditTrail` of each
+`AuditRecord`.
 
 Every error is a `CosessionError` with a `code`, and has a class where programs act on it: `Conflict`, `Compacted`,
 `EpochChanged`, `Claimed`, `Fenced`, `UnknownOutcome`, `TimedOut`, `Unreachable`, `Overloaded`, `NotAllowed`,
@@ -42,8 +43,8 @@ if TYPE_CHECKING:
         Unreachable,
     )
     from cosession.exchange.cursor import Reset
-    from cosession.model import Attribution, AuditRecord, Blocker, Change, Difference, Entry, Version, Written
-    from cosession.sync import AuditTrail, Claim, Client, Session, Watch, connect
+    from cosession.model import Attribution, AuditRecord, Blocker, Change, Difference, Entry, Letter, Version, Written
+    from cosession.sync import AuditTrail, Claim, Client, Letters, Session, Watch, connect
 
 #: Where each public name lives; a module stands for itself.
 _HOMES = {
@@ -72,10 +73,10 @@ _HOMES = {
     ),
     "Reset": "cosession.exchange.cursor",
     **dict.fromkeys(
-        ("Attribution", "AuditRecord", "Blocker", "Change", "Difference", "Entry", "Version", "Written"),
+        ("Attribution", "AuditRecord", "Blocker", "Change", "Difference", "Entry", "Letter", "Version", "Written"),
         "cosession.model",
     ),
-    **dict.fromkeys(("AuditTrail", "Claim", "Client", "Session", "Watch", "connect"), "cosession.sync"),
+    **dict.fromkeys(("AuditTrail", "Claim", "Client", "Letters", "Session", "Watch", "connect"), "cosession.sync"),
 }
 
 __all__ = [
@@ -97,6 +98,8 @@ __all__ = [
     "EpochChanged",
     "Fenced",
     "InvalidRequest",
+    "Letter",
+    "Letters",
     "NotAllowed",
     "Overloaded",
     "Reset",

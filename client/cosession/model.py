@@ -246,9 +246,10 @@ Importance = Literal["low", "normal", "high"]
 class Letter(Struct, frozen=True, kw_only=True):
     """A letter from the session `sender` to the session `to`, kept as one entry of `$mail` under `to`/`id`.
 
-    `sender_name` and `project` are those of the sender when it wrote. `thread` is the id of the letter that began the
-    exchange, its own where it began one, or a word that both sides agreed on. `to_all`: it went to all sessions of
-    the project, and this is one of the copies, which share their `id`.
+    `text` is what it says, `importance` how much it matters to its sender. `sender_name` and `project` are those of the
+    sender when it wrote. `thread` is the id of the letter that began the exchange, its own where it began one, or a
+    word that both sides agreed on. `to_all`: it went to all sessions of the project, and this is one of the copies,
+    which share their `id`.
 
     `state` goes from "queued" to "delivered" (handed over once) to "read" (its reader said so). `sent_at`,
     `delivered_at` and `read_at` are in seconds since the Unix epoch, 0: not yet. A letter that was passed on to the

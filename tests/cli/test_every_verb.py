@@ -46,6 +46,8 @@ COMMANDS = {
     "why-not": "name:frei",
     "explain claim": "CLAIM",
     "release": "name:nichts",
+    "send": "ötter grüße",
+    "inbox": "--all",
     "explain session": "ötter",
     "metrics": "",
     "config show": "--origin",
@@ -71,6 +73,7 @@ def busy(cli, daemon, monkeypatch):
         session.claim("name:größe", purpose="\u6f22\u5b57") as claim,
     ):
         monkeypatch.setitem(COMMANDS, "explain claim", claim.id)
+        session.send("ötter", "wörter \u202e\x1b[31m\nand more", importance="high")
         yield cli
 
 

@@ -22,7 +22,7 @@ class Awaited:
         found = getattr(self.inner, name)
         if not inspect.ismethod(found):
             return found
-        if name in ("watch", "session", "claim", "follow_audit"):
+        if name in ("watch", "session", "claim", "letters", "follow_audit"):
             return lambda *args, **names: Awaited(found(*args, **names))
 
         async def call(*args, **names):

@@ -12,7 +12,20 @@ import sys
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[2] / "client" / "cosession"
-MODULES = ("linking", "verbs", "past", "series", "contended", "backups", "audit", "watch", "claim", "session", "client")
+MODULES = (
+    "linking",
+    "verbs",
+    "past",
+    "series",
+    "contended",
+    "backups",
+    "audit",
+    "watch",
+    "claim",
+    "mail",
+    "session",
+    "client",
+)
 RULES = (
     (r"\basync (def|with|for) ", r"\1 "),
     (r"\bawait ", ""),

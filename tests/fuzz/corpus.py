@@ -29,6 +29,7 @@ STAND_INS: Final[dict[str, Any]] = {
     "targets": ["path:src/**", "name:n"],
     "claim": "1",
     "name": "none",
+    "text": "a letter",
 }
 
 Tree = tuple[str, dict[str, Any]]

@@ -102,7 +102,11 @@ def hostile(daemon, tmp_path):
             for value in ({"a": everything, everything: [everything]}, {"a": everything * 2, "b": everything}):
                 keys += [key] if peer.call("put", key=key, value=value).kind == "reply" else []
         peer.reply("put", key="text", value=everything)
-    with cosession.connect(socket=str(daemon.socket)) as client, client.session(agent="plain", name=f"plain{UNSEEN}"):
+    with (
+        cosession.connect(socket=str(daemon.socket)) as client,
+        client.session(agent="plain", name=f"plain{UNSEEN}") as session,
+    ):
+        session.send(session.id, everything)
         yield Cli(dict(daemon.env), str(tmp_path)), list(dict.fromkeys([*keys, "text"]))
 
 
@@ -113,6 +117,9 @@ def commands(keys: list[str]) -> list[list[str]]:
         ["revert", "", "--to", "0s ago", "--dry-run"],
         ["explain", "session", f"plain{UNSEEN}"],
         ["config", "show"],
+        ["inbox", "--keep"],
+        ["inbox", f"plain{UNSEEN}", "--all"],
+        ["inbox", "--keep", "--follow", "--count", "1"],
     ]
     found += [[verb, key] for key in keys for verb in ("get", "history", "diff", "blame")]
     found += [["put", "plain", "1", "--expect", "99"], ["add", "text"], ["append", "plain", "1"]]
@@ -123,6 +130,9 @@ def commands(keys: list[str]) -> list[list[str]]:
         [asked],
         ["get", "--project", asked, "k"],
         ["get", "--" + asked],
+        ["send", asked, "x"],
+        ["send", f"plain{UNSEEN}", asked],
+        ["inbox", asked],
     ]
     found += [["put", asked, "1"], ["put", "k", asked], ["txn", asked], ["get", "k", "--socket", asked]]
     return found

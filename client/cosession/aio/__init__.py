@@ -14,7 +14,8 @@ Rule: `io` holds what asyncio does differently from blocking; the rest is writte
 from .audit import AuditTrail
 from .claim import Claim
 from .client import Client, connect
+from .mail import Letters
 from .session import Session
 from .watch import Watch
 
-__all__ = ["AuditTrail", "Claim", "Client", "Session", "Watch", "connect"]
+__all__ = ["AuditTrail", "Claim", "Client", "Letters", "Session", "Watch", "connect"]

@@ -240,7 +240,7 @@ AUDIT = Verb(
     "value. They are kept for 30 days or 256 MiB. With --follow the newest come last, then every new one as it is\n"
     "recorded, until Ctrl-C (exit code 0); a restart of the daemon leaves no gap.",
     options=(
-        Option("--kind", "verdict|denial|admin|tool", "only those of this kind"),
+        Option("--kind", "verdict|denial|admin|mail|tool", "only those of this kind"),
         Option("--since", "TIME", "only from then on: 2h (ago), 14:30, 2026-11-24, '2026-11-24 14:30'"),
         Option("--until", "TIME", "only before then"),
         Option("--limit", "N", f"the newest N that fit (default {LIMIT}, with --follow {FOLLOW_LIMIT})"),

@@ -66,6 +66,10 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "why-not": ("cosession.cli.claims:WHY_NOT", "what is in the way of a claim"),
         "explain claim": ("cosession.cli.claims:EXPLAIN", "why a claim stands, and when it ends"),
     },
+    "mail": {
+        "send": ("cosession.cli.mail:SEND", "write a letter to a session, or to all of a project"),
+        "inbox": ("cosession.cli.mail:INBOX", "the letters of a session, and those to come"),
+    },
     "backups": {
         "backup now": ("cosession.cli.backup:NOW", "make one, and verify it"),
         "backup list": ("cosession.cli.backup:LIST", "what backups there are"),

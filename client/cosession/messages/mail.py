@@ -14,7 +14,8 @@ from cosession.model import GLOBAL, Importance, Letter
 class SendReply(Reply, frozen=True, kw_only=True):
     """The `id` of the letter, and the sessions `to` which it went: where one had gone on as another, that one.
 
-    Of those, `waiting` have died: it waits there for who recovers them. `full` had no room and got none.
+    Of those, `waiting` have died: it waits there for who recovers them. `full` had no room and got none. `repeated`: it
+    had been sent before, under this request id.
     """
 
     id: str

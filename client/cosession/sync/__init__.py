@@ -9,7 +9,8 @@ Rule: `io` is what blocks, written by hand; the other modules are made from `cos
 from .audit import AuditTrail
 from .claim import Claim
 from .client import Client, connect
+from .mail import Letters
 from .session import Session
 from .watch import Watch
 
-__all__ = ["AuditTrail", "Claim", "Client", "Session", "Watch", "connect"]
+__all__ = ["AuditTrail", "Claim", "Client", "Letters", "Session", "Watch", "connect"]

@@ -99,9 +99,10 @@ class Series(Past):
     ) -> list[AuditRecord]:
         """Records of the audit that fit every filter given, newest first, at most `limit`.
 
-        `session` is an id; `kind` one of verdict, denial, admin, tool; `since` <= time < `until`, in seconds since the
-        Unix epoch; `project` "" means every project. With `after` oldest first and above that id, with `before` below
-        that one. Raises EpochChanged when the store began anew while it was read. See `follow_audit` for those to come.
+        `session` is an id; `kind` one of verdict, denial, admin, mail, tool; `since` <= time < `until`, in seconds
+        since the Unix epoch; `project` "" means every project. With `after` oldest first and above that id, with
+        `before` below that one. Raises EpochChanged when the store began anew while it was read. See `follow_audit`
+        for those to come.
         """
         first = Audit(
             session=session,

@@ -13,15 +13,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
 from msgspec.structs import replace
 
 from cosession.errors import Closed, CosessionError
 from cosession.exchange.calls import LinkLost, prepared
 from cosession.exchange.presence import BeatSchedule, Sign
-from cosession.messages import Request
-from cosession.messages.base import R
 from cosession.messages.claims import Acquire, Renew
 from cosession.messages.sessions import Close, Explain, ExplainReply, Register
 from cosession.model import ClaimHold
@@ -29,8 +27,9 @@ from cosession.model import Session as Record
 from cosession.targets import Place
 
 from .claim import Claim
-from .io import Alarm, Background, Link, Startable, launch, now
+from .io import Alarm, Background, Link, launch, now
 from .linking import Common, open_link
+from .mail import Caller, Correspondent
 
 #: How long a heartbeat may take, and how soon one that failed is tried again, in seconds.
 BEAT_S: Final = 2.0
@@ -38,15 +37,7 @@ BEAT_S: Final = 2.0
 ENDED: Final = frozenset({"session_ended", "not_found", "not_allowed"})
 
 
-class Caller(Protocol):
-    """What a session needs of its client."""
-
-    def call(self, request: Request[R], *, timeout_s: float | None = None) -> R:
-        """See `Verbs.call`."""
-        ...
-
-
-class Session(Startable):
+class Session(Correspondent):
     """One session that this program opened. `id` is known from the start; `client` is the client it was opened on.
 
     `record` is the daemon's record of it as last answered, None before it is registered. `ended` is "" while it lives,
@@ -164,6 +155,9 @@ class Session(Startable):
         self._closed = True
         self._beats.remove(self.id)
         self._common.attachments.remove(self.id)
+
+    def _own_project(self) -> str:
+        return self.record.project if self.record is not None else self._register.project
 
     def _start(self) -> None:
         if self._closed:

@@ -82,7 +82,7 @@ class PostRoom:
 
     def address(self, letter: Letter, to: str) -> Sending:
         """The letter as it goes to the session that `to` names, or to the one that goes on in its place; the sender's
-        name is filled in.
+        name and project are filled in.
 
         Raises not_found, InvalidRequest, CosessionError session_ended for one that nobody reads for any more,
         quota_exceeded for a full box.
@@ -277,6 +277,7 @@ class PostRoom:
             letter,
             id=id,
             sender_name=sender.name if sender else "",
+            project=sender.project if sender else letter.project,
             thread=letter.thread or id,
             sent_at=self._now_s(),
         )
