@@ -23,7 +23,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from cosession import errors, model, reach, wire
 from cosession.cli.main import VERBS
 from cosession.config import APPLIES, WHEN, Config
-from cosession.messages import REQUESTS, admin, limits, reply_type, sessions, store, watches
+from cosession.messages import REQUESTS, admin, debug, limits, reply_type, sessions, store, watches
 from cosession.messages.base import Reply
 from cosessiond import app
 from cosessiond.sessions import verdict, watching
@@ -50,6 +50,15 @@ STRUCTURES: Final[tuple[type[Struct], ...]] = (
     sessions.Layer,
     watches.WatchEvent,
     admin.ConfigChange,
+    debug.ClientState,
+    debug.WatchState,
+    debug.TaskState,
+    debug.QueueState,
+    debug.LockState,
+    debug.Trace,
+    debug.Latency,
+    debug.Gauge,
+    debug.Frame,
     wire.ErrorBody,
 )
 _PRIMITIVES: Final = {str: "string", int: "integer", float: "number", bool: "boolean", Any: "value", Raw: "value"}

@@ -14,11 +14,15 @@ from msgspec import Struct, field, structs
 from cosession.messages.admin import ConfigChange
 from cosession.messages.limits import FLOORS, LIMITS, Limits
 
+#: Least severe first.
+LogLevelName: TypeAlias = Literal["debug", "info", "warning", "error"]
+LEVELS: Final = get_args(LogLevelName)
+
 
 class LogConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[log]`: `level` is the least severe event written."""
 
-    level: Literal["debug", "info", "warning", "error"] = "info"
+    level: LogLevelName = "info"
 
 
 class StoreConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -8,6 +8,8 @@ Rule: whatever the peer sends, these raise nothing; what is wrong comes out as a
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from msgspec import DecodeError, Struct, json, msgpack
 
 from cosession.callids import CallId
@@ -48,6 +50,8 @@ class ServerConnection:
         self.in_flight = 0
         self.in_flight_bytes = 0
         self.queued_bytes = 0
+        #: Hears of every frame while it is set: the frame, and whether it is one of ours.
+        self.observer: Callable[[bytes, bool], None] | None = None
 
     def receive_data(self, data: bytes | bytearray | memoryview) -> None:
         """Take bytes as they came."""
@@ -85,6 +89,8 @@ class ServerConnection:
             frame = self.codec.split(self._in, self._limits.frame_bytes_max)
             if frame is None:
                 return None
+            if self.observer is not None:
+                self.observer(frame, False)
             call = self.codec.decode_call(frame)
         except BadFrame as bad:
             return bad
@@ -150,6 +156,8 @@ class ServerConnection:
         return data
 
     def _queue(self, frame: bytes) -> None:
+        if self.observer is not None:
+            self.observer(frame, True)
         self._out.append(frame)
         self.queued_bytes += len(frame)
 

@@ -97,8 +97,7 @@ def _run(*, detached: Readiness | None, is_forced: bool) -> int:
             log_file = directory / "daemon.log"
         threshold = Threshold(settings.log.level)
         log = open_log(threshold, file=log_file)
-        configuration = Configuration(settings, load=file.load, path=str(file.path), log=log)
-        configuration.listeners.append(lambda new: setattr(threshold, "level", new.log.level))
+        configuration = Configuration(settings, load=file.load, path=str(file.path), log=log, threshold=threshold)
         served = app.serve(configuration, log, ready, is_forced=is_forced, activation=activation, notices=notices)
         asyncio.run(served)
     except CosessionError as error:

@@ -52,6 +52,8 @@ FAST = {
     ("status", "--json"): {*LINE, "cosession.cli.status"},
     ("debug", "ping"): {*LINE, "cosession.cli.ping"},
     ("debug", "ping", "--count", "3"): {*LINE, "cosession.cli.ping"},
+    ("metrics",): {*LINE, "cosession.cli.metrics", "cosession.cli.openmetrics"},
+    ("metrics", "--json"): {*LINE, "cosession.cli.metrics", "cosession.cli.openmetrics"},
     ("sockname",): {"cosession.cli.data", "cosession.cli.render", "cosession.paths", "cosession.cli.sockname"},
     ("watch", "--count", "1"): {*LINE, *PROJECT, *WATCH, "cosession.cli.watch"},
     ("--version",): {"cosession._version"},
@@ -112,6 +114,8 @@ def test_the_list_names_nothing_that_is_not_loaded(cli):
         ("sessions",),
         ("txn", "{}"),
         ("debug", "call", "ping"),
+        ("debug", "clients"),
+        ("debug", "trace"),
     ],
 )
 def test_other_single_questions_need_no_library_either(cli, arguments):

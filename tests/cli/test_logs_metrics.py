@@ -161,7 +161,7 @@ def test_metrics_say_how_full_each_limit_is(nowhere):
         assert gauges["connections"]["limit"] == 8
         assert gauges["watches"]["limit"] is None
         assert found["counters"]["limit.live_entries"] == 1
-        rows = [each.split(None, 3) for each in nowhere.ok("metrics", env=env).out.splitlines()]
+        rows = [each.split(None, 3) for each in nowhere.ok("debug", "metrics", env=env).out.splitlines()]
         assert ["entries", "4", "4", "100.0% near its limit"] in rows
         assert ["limit.live_entries", "1"] in rows
     nowhere.refused(69, "metrics")

@@ -56,7 +56,7 @@ class Rig:
     def roomed(self, report: Report) -> None:
         self.reports.append(report)
 
-    def publish(self, tickets: Sequence[Ticket], outcomes: Sequence[Outcome]) -> None:
+    def publish(self, tickets: Sequence[Ticket], outcomes: Sequence[Outcome], _took: object = None) -> None:
         for ticket, outcome in zip(tickets, outcomes, strict=True):
             ticket.done(outcome)
 

@@ -34,7 +34,7 @@ class Rig:
     def _deliver(self, told: Callable[..., object], *arguments: Any) -> None:
         told(*arguments)
 
-    def publish(self, tickets: list[Ticket], outcomes: list[Any]) -> None:
+    def publish(self, tickets: list[Ticket], outcomes: list[Any], _took: Any = None) -> None:
         assert len(tickets) == len(outcomes)
         self.groups.append(len(tickets))
         if self.next is not None:

@@ -184,6 +184,8 @@ def _values(
     if placeholder in ("PATH", "FILE", "TARGET", "TARGET|CLAIM"):
         return [_FILES]
     placeholder = placeholder.rstrip("0123456789")
+    if placeholder == "METHOD":
+        return [(method, "") for method in _methods()]
     if placeholder not in (*_KEYS, "ID", "P", "BACKUP", "CLAIM"):
         return []
     from cosession.cli import candidates as asked
@@ -195,6 +197,11 @@ def _values(
     if placeholder == "CLAIM":
         return asked.claims(given)
     return asked.projects(given) if placeholder == "P" else asked.sessions(given, ended=ended)
+
+
+def _methods() -> list[str]:
+    """Of the daemon, as `debug call` explains them."""
+    return main.load(main.VERBS["debug call"]).text.partition("methods:\n")[2].split()
 
 
 _NONE = Verb("", "", run, summary="")

@@ -30,7 +30,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "start": ("cosession.cli.life:START", "start it (it also starts by itself when needed)"),
         "stop": ("cosession.cli.life:STOP", "stop it in order"),
         "restart": ("cosession.cli.life:RESTART", "stop, then start"),
-        "metrics": ("cosession.cli.metrics:METRICS", "what it counts, and how full its limits are"),
+        "metrics": ("cosession.cli.metrics:METRICS", "what it counts and measures, for a monitor"),
         "logs": ("cosession.cli.logs:LOGS", "its log, when it runs in the background"),
         "config show": ("cosession.cli.config:SHOW", "every key of the configuration with its value"),
         "config check": ("cosession.cli.config:CHECK", "is the file right, and what would it change"),
@@ -92,6 +92,19 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     "debugging": {
         "debug ping": ("cosession.cli.ping:PING", "how long a round trip takes"),
         "debug call": ("cosession.cli.call:CALL", "call any method and print its result"),
+        "debug raw": ("cosession.cli.debug.raw:RAW", "send bytes as they are, and see what they mean"),
+        "debug tail": ("cosession.cli.debug.tail:TAIL", "the traffic of the socket, live"),
+        "debug record": ("cosession.cli.debug.record:RECORD", "write a conversation into a file"),
+        "debug replay": ("cosession.cli.debug.replay:REPLAY", "hold it again, and compare the answers"),
+        "debug clients": ("cosession.cli.debug.tables:CLIENTS", "who is connected"),
+        "debug watches": ("cosession.cli.debug.tables:WATCHES", "what is watched, and who is behind"),
+        "debug tasks": ("cosession.cli.debug.tables:TASKS", "what the daemon is doing at this moment"),
+        "debug queues": ("cosession.cli.debug.tables:QUEUES", "how full everything is"),
+        "debug locks": ("cosession.cli.debug.tables:LOCKS", "what is held, and who waits"),
+        "debug trace": ("cosession.cli.debug.trace:TRACE", "where the time of requests goes"),
+        "debug loglevel": ("cosession.cli.debug.loglevel:LOGLEVEL", "log more or less, for a while"),
+        "debug statedir": ("cosession.cli.debug.statedir:STATEDIR", "what lies in the state directory"),
+        "debug metrics": ("cosession.cli.debug.metrics:METRICS", "counters, limits and latencies, for people"),
     },
 }
 VERBS: dict[str, str] = {verb: target for group in GROUPS.values() for verb, (target, _) in group.items()}

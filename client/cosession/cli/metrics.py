@@ -1,88 +1,56 @@
-"""`cosession metrics`: what the daemon counts, and how full each of its limits is.
+"""`cosession metrics`: what the daemon counts and measures, for a monitor: OpenMetrics text, or JSON.
 
-Rule: all of it comes from one `status`; nothing is added up here but the share of a limit.
+Rule: one question, and over within a second, since what asks it does so again and again. For people there is
+`debug metrics`.
 """
 
 from __future__ import annotations
 
-from cosession.cli import render
+import sys
+
+from cosession.cli import openmetrics, render
 from cosession.cli.line import Line
-from cosession.cli.options import Given, Verb
+from cosession.cli.options import TIMEOUT_S_MAX, Given, Verb
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-#: Each number of `status` that goes up and down, and the key of the limit that bounds it; "" where that is per
-#: connection, or fixed.
-GAUGES = (
-    ("connections", "limits.connections_max"),
-    ("watches", ""),
-    ("sessions", ""),
-    ("entries", "limits.live_entries_max"),
-    ("live_bytes", "limits.live_bytes_max"),
-    ("database_bytes", "limits.database_bytes_max"),
-    ("disk_free_bytes", ""),
-    ("reserve_bytes", ""),
-    ("revision", ""),
-    ("uptime_s", ""),
-)
-#: `metrics` of the daemon warns at 80 %.
-NEAR = 0.8
+WITHIN_S = 1.0
+PARTS = (("p50_s", 0.5), ("p90_s", 0.9), ("p99_s", 0.99))
 
 
 def run(given: Given) -> int:
-    """Print gauges, then counters; exit 69 when no daemon is running."""
-    status = Line(given, spawn=False).ask("status", {})
-    gauges = _gauges(status)
+    """Print everything; exit 69 when no daemon is running."""
+    reply = ask(given)
     if given.flag("--json"):
-        render.json_line({"gauges": gauges, "counters": status["counters"]})
-        return 0
-    rows = [(each["name"], _number(each["value"]), _limit(each), _share(each)) for each in gauges]
-    render.table(("GAUGE", "NOW", "LIMIT", "FULL"), rows)
-    render.line()
-    counters = [(name, f"{number:,}") for name, number in status["counters"].items()]
-    if counters:
-        render.table(("COUNTER", "SINCE THE START"), counters)
-    else:
-        render.line("nothing was counted since the start")
+        render.json_line(shown(reply))
+    elif sys.stdout is not None:
+        sys.stdout.write(render.escape(openmetrics.text(reply), keep="\n"))
     return 0
 
 
-def _gauges(status: dict[str, Any]) -> list[dict[str, Any]]:
-    """Name, value, limit (null without one) and `full`, the share of it from 0 to 1."""
-    found = []
-    for name, key in GAUGES:
-        value = status.get(name, 0)
-        limit = status.get("config", {}).get(key)  # a daemon of an older version does not say
-        found.append({"name": name, "value": value, "limit": limit, "full": round(value / limit, 4) if limit else None})
-    return found
+def ask(given: Given) -> dict[str, Any]:
+    """What the daemon measures, asked within a second unless the user says otherwise."""
+    within_s = given.number("--timeout", WITHIN_S, low=0.001, high=TIMEOUT_S_MAX)
+    return Line(given, spawn=False, timeout_s=within_s).ask("debug.metrics", {})
 
 
-def _number(value: float) -> str:
-    return f"{value:,.0f}"
-
-
-def _limit(gauge: dict[str, Any]) -> str:
-    return "-" if gauge["limit"] is None else _number(gauge["limit"])
-
-
-def _share(gauge: dict[str, Any]) -> str:
-    if gauge["full"] is None:
-        return "-"
-    text = f"{gauge['full']:.1%}"
-    return f"{text} near its limit" if gauge["full"] >= NEAR else text
+def shown(reply: dict[str, Any]) -> dict[str, Any]:
+    """As one JSON object."""
+    named = ("timestamp", "uptime_s", "version", "revision", "gauges", "counters")
+    return {**{name: reply[name] for name in named}, "latencies": openmetrics.summaries(reply, PARTS)}
 
 
 METRICS = Verb(
     "metrics",
     "",
     run,
-    summary="Show what the daemon counts, and how full each of its limits is.",
-    text="`limit.NAME` counts what a limit has refused, `near_limit.NAME` how often it came to 80 %, `error.CODE` the\n"
-    "errors that were answered. It never starts a daemon. Exit code 69 when none is running.",
+    summary="Print what the daemon counts and measures, as OpenMetrics text or (--json) as one object.",
+    text="It gives up after a second unless --timeout says otherwise, and never starts a daemon. Exit code 69 when\n"
+    "none is running. For people: cosession debug metrics.",
     examples=(
-        ("cosession metrics", "is anything getting full"),
-        ("cosession metrics --json", "for a monitor: gauges with value, limit and share; counters by name"),
+        ("cosession metrics", "OpenMetrics, as Prometheus and others read it"),
+        ("cosession metrics --json", "timestamp, uptime_s, gauges, counters, latencies"),
     ),
 )

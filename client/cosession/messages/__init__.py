@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from cosession.messages import admin, audit, backup, claims, mail, past, sessions, store, turns, watches
+from cosession.messages import admin, audit, backup, claims, debug, mail, past, sessions, store, turns, watches
 from cosession.messages.base import Reply, Request, reply_type
 
 REQUESTS: Final[dict[str, type[Request[Any]]]] = {
@@ -54,6 +54,15 @@ REQUESTS: Final[dict[str, type[Request[Any]]]] = {
         mail.Send,
         mail.Inbox,
         mail.Read,
+        debug.Clients,
+        debug.Watches,
+        debug.Tasks,
+        debug.Queues,
+        debug.Locks,
+        debug.LogLevel,
+        debug.TraceRequests,
+        debug.Metrics,
+        debug.Tail,
     )
 }
 
@@ -65,6 +74,7 @@ __all__ = [
     "audit",
     "backup",
     "claims",
+    "debug",
     "mail",
     "past",
     "reply_type",

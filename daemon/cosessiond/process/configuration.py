@@ -13,13 +13,23 @@ from typing import Any
 from cosession.config import Config, changes, taken
 from cosession.errors import ConfigError
 from cosession.messages.admin import ConfigChange
+from cosessiond.process.logs import Threshold
 
 
 class Configuration:
-    """One daemon's configuration. `load` reads the file again; `listeners` hear of every change that applies now."""
+    """One daemon's configuration. `load` reads the file again; `listeners` hear of every change that applies now.
+
+    `threshold` is that of `log`, which goes by what is configured.
+    """
 
     def __init__(
-        self, config: Config, *, load: Callable[[], Config] | None = None, path: str = "", log: Any = None
+        self,
+        config: Config,
+        *,
+        load: Callable[[], Config] | None = None,
+        path: str = "",
+        log: Any = None,
+        threshold: Threshold | None = None,
     ) -> None:
         self.in_force = config
         self.path = path
@@ -28,7 +38,8 @@ class Configuration:
         self.restart_needed: list[ConfigChange] = []
         self.listeners: list[Callable[[Config], None]] = []
         self._load = load or (lambda: config)
-        self._log = log
+        self.threshold = threshold or Threshold(config.log.level)
+        self.log = log
 
     def reload(self) -> list[ConfigChange]:
         """Take what the file says now; what of it changed and is in force. Raises ConfigError: nothing changed."""
@@ -46,6 +57,7 @@ class Configuration:
         changed, waiting = changes(self.in_force, new), changes(new, read)
         if changed or waiting != self.restart_needed:
             self.in_force, self.restart_needed = new, waiting
+            self.threshold.configured = new.log.level
             for listener in self.listeners:
                 listener(new)
             self._tell("info", "configuration changed", changed=_told(changed), restart_needed=_told(waiting))
@@ -67,8 +79,8 @@ class Configuration:
                 self._tell("error", "cannot use the configuration; the one in force is kept", reason=error.message)
 
     def _tell(self, level: str, event: str, **about: Any) -> None:
-        if self._log is not None:
-            getattr(self._log, level)(event, **about)
+        if self.log is not None:
+            getattr(self.log, level)(event, **about)
 
 
 def _told(found: list[ConfigChange]) -> dict[str, str]:

@@ -78,10 +78,18 @@ class Forgiving:
 
 
 class Threshold:
-    """A processor that drops what is less severe than `level`, which may change while the daemon runs."""
+    """A processor that drops what is less severe than `level`, which may change while the daemon runs: what is
+    `configured`, or `override` while that is set.
+    """
 
     def __init__(self, level: str) -> None:
-        self.level = level
+        self.configured = level
+        self.override = ""
+
+    @property
+    def level(self) -> str:
+        """The one in force."""
+        return self.override or self.configured
 
     def __call__(self, _logger: Any, method: str, event: Any) -> Any:
         """See structlog's processors."""

@@ -23,12 +23,14 @@ from cosessiond.server.handlers import (
     audit,
     backup,
     claims,
+    debug,
     mail,
     purge,
     reads,
     retention,
     revert,
     sessions,
+    tail,
     turns,
     watch,
     writes,
@@ -62,6 +64,8 @@ TABLE: Final[dict[str, Operation]] = table_of(
         *mail.ROWS,
         *audit.ROWS,
         *backup.ROWS,
+        *debug.ROWS,
+        *tail.ROWS,
     )
 )
 

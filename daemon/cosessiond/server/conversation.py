@@ -6,6 +6,7 @@ share; nothing a peer sends leaves this module as anything but an answer or a cl
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
@@ -15,7 +16,8 @@ from cosession import wire
 from cosession.config import OF_CONNECTION
 from cosession.errors import CosessionError, Overloaded
 from cosession.messages import Reply, Request
-from cosession.messages.limits import HIGH_WATER_BYTES, SESSION_ID_BYTES_MAX, Limits
+from cosession.messages.debug import ConnectionState, Trace
+from cosession.messages.limits import HIGH_WATER_BYTES, PROJECT_BYTES_MAX, SESSION_ID_BYTES_MAX, Limits
 from cosession.messages.sessions import Heartbeat
 from cosession.protocol import ServerConnection
 from cosessiond.audit.journal import DENIALS
@@ -24,12 +26,15 @@ from cosessiond.audit.records import Caller
 from cosessiond.server.core import Core
 from cosessiond.server.runqueue import COSTLY_S, TIME_SLICE_S, TRIFLE_BYTES
 from cosessiond.server.table import Access, Operation
+from cosessiond.server.tracing import Tracing
 from cosessiond.sessions.authority import SESSION_TOKEN_CHARS
 from cosessiond.sessions.identity import Peer, ProcessRef, ancestry_of
 from cosessiond.store.watch import Watcher
 
 #: How often a half-closed connection with watches is asked whether its peer still exists.
 HANGUP_LOOK_S: Final = 1.0
+#: What is kept of the name and the version of a client.
+SHOWN_CHARS: Final = 64
 
 
 class Transport(Protocol):
@@ -63,11 +68,13 @@ class Transport(Protocol):
 class Call:
     """One call while it is being answered. A handler answers exactly once, now or later."""
 
-    __slots__ = ("_call", "_reserved", "conversation", "request")
+    __slots__ = ("_call", "_reserved", "began_s", "conversation", "request", "tracing")
 
-    def __init__(self, conversation: Conversation, call: wire.Call) -> None:
+    def __init__(self, conversation: Conversation, call: wire.Call, began_s: float) -> None:
         self.conversation = conversation
         self._call = call
+        self.began_s = began_s
+        self.tracing: Tracing | None = None  # while somebody asks where the time goes
         self._reserved = 0
         self.request: Request[Any] | None = None  # once it is decoded
 
@@ -114,6 +121,7 @@ class Call:
     def reply(self, reply: Reply) -> None:
         """Answer."""
         self.conversation.reserved_bytes -= self._reserved
+        self.conversation.measure(self, self._call.method, "")
         self.conversation.answer(self._call, reply)
 
     def fail(self, error: CosessionError) -> None:
@@ -121,6 +129,7 @@ class Call:
         self.conversation.reserved_bytes -= self._reserved
         if error.code in DENIALS and self.request is not None:
             self.conversation.denied(self.request, error.code)
+        self.conversation.measure(self, self._call.method, error.code)
         self.conversation.answer(self._call, error)
 
 
@@ -136,6 +145,11 @@ class Conversation:
         self.peer = peer
         self.sessions: set[str] = set()
         self.presented = ("", "")
+        self.introduced = ("", "", "")  # what `hello` said: client, version, project
+        self.number = next(core.numbers)
+        self.traces: deque[Trace] | None = None  # while this connection traces itself
+        self._answered: list[Tracing] = []  # and not sent yet
+        self._arrived_s = 0.0
         self.watches: dict[int, Watcher] = {}
         self.calls = 0
         self.leaving = False
@@ -153,11 +167,15 @@ class Conversation:
         self._eof = False
         self._closed = False
         core.conversations[self] = None
+        if core.tails:
+            self.observe(observed=True)
 
     # -- from the transport ----------------------------------------------------------------------------------------
 
     def received(self, data: bytes | memoryview) -> None:
         """Bytes arrived."""
+        if self._is_traced:
+            self._arrived_s = self._core.clock.monotonic()
         self._protocol.receive_data(data)
         self._process()
         self._core.flush()
@@ -195,6 +213,7 @@ class Conversation:
         self._core.runqueue.leave(self)
         self._core.watches.close_sink(self)
         self._core.waiting.leave(self)
+        self._core.tails.left(self)
         if self._pace is not None:
             self._core.journal.left(self._pace, self.caller())
         self.watches.clear()
@@ -284,7 +303,9 @@ class Conversation:
         if operation is None:
             self.answer(call, wire.unknown_method(call.method))
             return
-        mine = Call(self, call)
+        mine = Call(self, call, self._core.clock.monotonic())
+        if self._is_traced:
+            mine.tracing = Tracing(self.number, call.method, arrived_s=self._arrived_s, began_s=mine.began_s)
         if call.method != Heartbeat.method:  # a sign of life by itself, and no activity that holds claims
             for session in sorted(self.sessions):
                 self._core.activity(session)
@@ -293,6 +314,8 @@ class Conversation:
                 self._admit_write()
             mine.request = request = wire.decode_params(operation.decoder, call.params)
             reply = operation.row.run(self._core, mine, request)
+            if mine.tracing is not None:
+                mine.tracing.decided_s = self._core.clock.monotonic()
         except CosessionError as error:
             mine.fail(error)
             return
@@ -320,6 +343,15 @@ class Conversation:
         else:
             self._protocol.reply(call, result)
         self._soil()
+
+    def measure(self, call: Call, method: str, code: str) -> None:
+        """A call is about to be answered."""
+        now_s = self._core.clock.monotonic()
+        self._core.metrics.took(method, now_s - call.began_s)
+        if (tracing := call.tracing) is not None:
+            tracing.answered_s, tracing.code, tracing.took = now_s, code, self._core.store.took
+            tracing.session = getattr(call.request, "session", "")
+            self._answered.append(tracing)
 
     def caller(self) -> Caller:
         """Who is connected, for the audit."""
@@ -385,6 +417,9 @@ class Conversation:
         data = self._protocol.data_to_send()
         if data:
             self._transport.send(data)
+        if self._answered:
+            answered, self._answered = self._answered, []
+            self._core.tracer.sent(answered, self._transport.unsent(), self.traces)
         if self._protocol.closing:
             self._transport.close()
             return
@@ -435,6 +470,55 @@ class Conversation:
         if self._ancestry is None:
             self._ancestry = ancestry_of(self.peer) if self.peer is not None else ()
         return self._ancestry
+
+    def introduce(self, name: str, version: str, project: str) -> None:
+        """Keep what `hello` said of the client, each cut to what a table has room for."""
+        self.introduced = name[:SHOWN_CHARS], version[:SHOWN_CHARS], project[:PROJECT_BYTES_MAX]
+
+    def observe(self, *, observed: bool) -> None:
+        """See `tails.Observed`."""
+        self._protocol.observer = self._passed if observed else None
+
+    def _passed(self, frame: bytes, is_ours: bool) -> None:  # noqa: FBT001 (as the protocol calls it)
+        self._core.tails.passed(self, frame, is_ours=is_ours)
+
+    @property
+    def _is_traced(self) -> bool:
+        return self._core.tracer.is_on or self.traces is not None
+
+    @property
+    def pid(self) -> int:
+        """See `tails.Observed`."""
+        return self.peer.pid if self.peer is not None else 0
+
+    @property
+    def codec(self) -> wire.Codec | None:
+        """See `tails.Observed`."""
+        return self._protocol.codec
+
+    @property
+    def state(self) -> ConnectionState:
+        """In one word, for people; see `messages.debug.ClientState`."""
+        if self.leaving:
+            return "leaving"
+        if self._core.tails.of(self) is not None:
+            return "tailing"
+        return "waiting" if self._waiting else "paused" if self._paused else "reading"
+
+    @property
+    def is_held(self) -> bool:
+        """See `hold`."""
+        return self._held > 0
+
+    @property
+    def in_flight_bytes(self) -> int:
+        """What calls that are not answered hold, with the room of their answers."""
+        return self._protocol.in_flight_bytes + self.reserved_bytes
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that the peer has not read."""
+        return self._unsent()
 
     @property
     def is_over(self) -> bool:

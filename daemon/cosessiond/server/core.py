@@ -6,6 +6,7 @@ Rule: no sockets, no event loop, no process state. The app builds it around asyn
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 from typing import Protocol
 
 from msgspec import Struct
@@ -24,8 +25,11 @@ from cosessiond.server.addresses import Addresses
 from cosessiond.server.conflicts import Conflicts
 from cosessiond.server.damage import Damage
 from cosessiond.server.holders import Holders
+from cosessiond.server.loglevel import LogLevel
 from cosessiond.server.runqueue import RunQueue
 from cosessiond.server.scrubs import Scrubs
+from cosessiond.server.tails import Tails
+from cosessiond.server.tracing import Tracer
 from cosessiond.server.turns import Turns
 from cosessiond.server.waiting import Waiting
 from cosessiond.sessions.registry import Registry
@@ -143,7 +147,15 @@ class Core:
         self.purges = 0  # under way
         self.running = ""  # what commits wait for, for longer than a slice; for people
         self.conversations: dict[Connected, None] = {}  # a set whose order is that of arrival
+        self.numbers = count(1)  # of connections, for people
         self._dirty: list[Connected] = []
+        self._let_look_inside(deadlines)
+
+    def _let_look_inside(self, deadlines: Deadlines) -> None:
+        """For `debug.*`, of the clock, configuration and metrics above."""
+        self.tails = Tails(self.clock, deadlines, self.metrics, everybody=lambda: list(self.conversations))
+        self.tracer = Tracer(self.clock, deadlines)
+        self.loglevel = LogLevel(self.configuration, self.tracer, self.clock, deadlines)
 
     def start(self) -> None:
         """Give every lease its full time, and judge every session again; the audit says that a daemon has begun."""
@@ -166,6 +178,7 @@ class Core:
         self.journal.acted("stop", subject=self.identity.version, caller=self._myself())
         leaving = CosessionError("cannot wait: the daemon is shutting down; connect again", code="shutting_down")
         self.waiting.end_all(leaving)
+        self.tails.drain()
         self.turns.drain(leaving)
         self.referee.granting.refuse_all(leaving)
         self.flush()

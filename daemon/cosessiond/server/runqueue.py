@@ -34,6 +34,9 @@ class RunQueue:
         self._waiting: dict[object, Callable[[], None]] = {}
         self._spent_s = 0.0
 
+    def __len__(self) -> int:
+        return len(self._waiting)
+
     def spend(self, seconds: float) -> None:
         """A costly connection was served in this tick."""
         self._spent_s += seconds

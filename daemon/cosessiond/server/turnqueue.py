@@ -109,6 +109,10 @@ class TurnQueue:
         # It may have been next in its own queue: then that turn ended as well, a moment later.
         return [turn for turn in granted if turn is not None and self.holder(turn.key) is turn]
 
+    def holders(self) -> list[Turn]:
+        """Who has the turn of each key."""
+        return [queue.holder for queue in self._queues.values()]
+
     def waiters(self) -> list[Turn]:
         """All who wait."""
         return [turn for queue in self._queues.values() for turn in queue.waiting]

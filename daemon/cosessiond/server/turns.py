@@ -42,6 +42,10 @@ class Turns:
         """How many wait for a key."""
         return self._queue.behind(key)
 
+    def held(self) -> list[Turn]:
+        """The turns that somebody has."""
+        return self._queue.holders()
+
     def ask(self, key: Hashable, by: Hashable, wait_s: float, answer: Answer, *, by_max: int) -> None:
         """Answer when `by` has the turn, or when `wait_s` seconds are over; `by` may have asked for `by_max`. Raises
         Overloaded.

@@ -80,11 +80,23 @@ class SliceFailed(Struct, frozen=True):
     error: Exception
 
 
+class Took(Struct, frozen=True, gc=False):
+    """One group on the thread, by its clock: when it was taken, written, durable (0.0: it wrote nothing) and done; and
+    of how many batches it was.
+    """
+
+    taken_s: float
+    written_s: float
+    synced_s: float
+    done_s: float
+    batches: int
+
+
 class Subscriber(Protocol):
     """Who is told, on the loop."""
 
-    def publish(self, tickets: Sequence[Ticket], outcomes: Sequence[Outcome]) -> None:
-        """One group is durable."""
+    def publish(self, tickets: Sequence[Ticket], outcomes: Sequence[Outcome], took: Took | None = None) -> None:
+        """One group is durable; `took` says when, where a clock was given."""
         ...
 
     def tended(self, position: Position, surplus: Surplus, stored_bytes: int) -> None:
@@ -143,6 +155,7 @@ class Worker:
         is_idle: bool = False,
     ) -> None:
         self._now_s = now_s
+        engine.moments.now_s = now_s
         self._stall_s = 0.0  # spent on other work since the last group
         self._engine = engine
         self._is_idle = is_idle
@@ -271,12 +284,16 @@ class Worker:
         records: list[Attached] = [(index, each) for index, ticket in enumerate(group) for each in ticket.records]
         notes = [self._notes.popleft() for _ in range(min(len(self._notes), AUDIT_GROUP_MAX))]
         records += ((None, note) for note in notes)
+        moments = self._engine.moments
+        moments.written_s = moments.synced_s = 0.0
+        taken_s = self._now_s()
         outcomes = rationing.apply(self._engine, self._room, [ticket.batch for ticket in group], records)
+        took = Took(taken_s, moments.written_s, moments.synced_s, self._now_s(), len(group))
         self._tell_of_room()  # first, so that whoever is refused finds it said
         if group:
             self._done += len(group)
             self._hopeless = False  # there may be room again: what is asked to go is tried once more
-            self._deliver(self._subscriber.publish, group, outcomes)
+            self._deliver(self._subscriber.publish, group, outcomes, took)
         if records or notes:
             self._cutting = True
             self._tell_of_audit(len(notes))

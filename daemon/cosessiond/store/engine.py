@@ -11,7 +11,7 @@ Rule: plain data and signatures only; no engine is imported here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, Protocol
 
@@ -352,6 +352,17 @@ class Scrubbed(Struct, frozen=True, gc=False):
     wrong: tuple[str, ...]
 
 
+class Moments:
+    """When the last group was written, and when the disk had it, by the clock `now_s`; 0.0 where it wrote nothing."""
+
+    __slots__ = ("now_s", "synced_s", "written_s")
+
+    def __init__(self) -> None:
+        self.now_s: Callable[[], float] = lambda: 0.0
+        self.written_s = 0.0
+        self.synced_s = 0.0
+
+
 class Engine(Protocol):
     """Whatever keeps the store. Not thread-safe: one thread owns it. Revisions below 1 do not exist."""
 
@@ -476,6 +487,11 @@ class Engine(Protocol):
         """An id below which no kept record is of `time_ms` or later; found without reading all, and in a store that
         has never cut one the largest there is. The wall clock may step, so that younger records can be older.
         """
+        ...
+
+    @property
+    def moments(self) -> Moments:
+        """When what happened to the last group; whoever wants to know gives it a clock."""
         ...
 
     @property

@@ -38,6 +38,7 @@ from cosessiond.store.engine import (
     EntryCompare,
     EntryId,
     Merge,
+    Moments,
     Outcome,
     Page,
     Position,
@@ -74,6 +75,7 @@ class MemoryEngine:
     name = "memory"
 
     def __init__(self, epoch: str, window: Window = Window()) -> None:  # noqa: B008 - a frozen struct
+        self.moments = Moments()  # nothing here takes long
         self._epoch = epoch
         self._window = window
         self._revision = 0

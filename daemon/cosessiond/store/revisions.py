@@ -22,7 +22,7 @@ from cosession.messages.limits import (
 )
 from cosessiond.clock import Clock
 from cosessiond.metrics import Metrics
-from cosessiond.store.commit import CommitPath, Slice, SliceFailed, Ticket
+from cosessiond.store.commit import CommitPath, Slice, SliceFailed, Ticket, Took
 from cosessiond.store.engine import (
     BATCH_FORMAT,
     Applied,
@@ -101,6 +101,7 @@ class Store:
         self._reading = 0
         self._compacting: list[tuple[int, Callable[[], None]]] = []  # the revisions asked for, and who waits for each
         self._noted = 0
+        self.took: Took | None = None  # of the group that is being published
 
     def attach(self, commits: CommitPath) -> None:
         """Where batches and reads go from now on."""
@@ -132,6 +133,21 @@ class Store:
     def queued(self) -> int:
         """Batches submitted and not yet published."""
         return self._queued.batches
+
+    @property
+    def queued_bytes(self) -> int:
+        """About what they will leave behind."""
+        return self._queued.bytes
+
+    @property
+    def reading(self) -> int:
+        """Reads that have a place in the read queue."""
+        return self._reading
+
+    @property
+    def noted(self) -> int:
+        """Audit records that go alone and are not written yet."""
+        return self._noted
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
@@ -274,8 +290,13 @@ class Store:
 
     # -- from the commit thread, on the loop -----------------------------------------------------------------------
 
-    def publish(self, tickets: Sequence[Ticket], outcomes: Sequence[Outcome]) -> None:
+    def publish(self, tickets: Sequence[Ticket], outcomes: Sequence[Outcome], took: Took | None = None) -> None:
         """One group is durable: memory, listeners and watchers, then each answer, all in commit order."""
+        self.took = took
+        if took is not None:
+            self._metrics.took("commit", took.done_s - took.taken_s)
+            if took.synced_s:
+                self._metrics.took("fsync", took.synced_s - took.written_s)
         for outcome in outcomes:
             if isinstance(outcome, Committed) and outcome.changes and not outcome.repeated:
                 self._publish_one(outcome)
@@ -284,6 +305,7 @@ class Store:
                 self.on_damage("read", outcome.message.partition("; ")[0])
             self._queued.remove(ticket.batch, ticket.size)
             ticket.done(outcome)
+        self.took = None
         self.flush()
 
     def stalled(self, stall_s: float) -> None:

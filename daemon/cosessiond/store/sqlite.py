@@ -34,6 +34,7 @@ from cosessiond.store.engine import (
     Committed,
     Entry,
     EntryId,
+    Moments,
     Outcome,
     Page,
     Position,
@@ -75,12 +76,12 @@ class SqliteEngine:
     name = "sqlite"
 
     def __init__(self, db: sqlite3.Connection, path: Path, window: Window) -> None:
+        self.moments = Moments()
         self._db = db
         self._wal_path = Path(f"{path}-wal")
         self._wal = wal.Wal(self._wal_path)
         self._window = window
-        self._live = Live()
-        self._behind = behind.Behind()
+        self._live, self._behind = Live(), behind.Behind()
         self._meta = reads.read_meta(db)
         self._settled = self._meta  # as the tables have it
         self._requests = RequestIds(db, window)
@@ -166,8 +167,7 @@ class SqliteEngine:
 
     def apply(self, batches: Sequence[Batch], records: Sequence[Attached] = ()) -> list[Outcome]:
         """See `Engine`."""
-        group = Group(self._live)
-        meta = self._meta.copy()
+        group, meta = Group(self._live), self._meta.copy()
         outcomes: list[Outcome] = []
         try:
             outcomes += [self._apply_one(batch, group, meta) for batch in batches]
@@ -291,6 +291,8 @@ class SqliteEngine:
         with self._transaction():
             group.write(self._db)
             self._audit.write(audit)
+            self.moments.written_s = self.moments.now_s()
+        self.moments.synced_s = self.moments.now_s()
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:

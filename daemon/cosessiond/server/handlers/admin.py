@@ -48,6 +48,7 @@ def hello(core: Core, call: Call, request: admin.Hello) -> admin.HelloReply:
     if request.project:
         admission.check_project(request.project)
     call.conversation.present(request.session, request.session_token)
+    call.conversation.introduce(request.client, request.version, request.project)
     return admin.HelloReply(
         revision=store.revision,
         version=me.version,
