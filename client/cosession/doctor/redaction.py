@@ -24,11 +24,14 @@ _SECRETS: Final = re.compile(
     r"|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)",
     re.DOTALL,
 )
-#: `name = value`, in shells, JSON, TOML and headers.
+#: `name = value`, in shells, JSON, TOML and headers; what stands in quotes is one value, blanks and all.
 _NAMED: Final = re.compile(
-    r"""(?i)([A-Za-z0-9_-]*(?:token|secret|passw(?:or)?d|api_?key|credential|authorization)[A-Za-z0-9_-]*["']?\s*[:=]\s*["']?"""
-    r"""(?:bearer\s+|basic\s+)?)([^\s"',;}\]]+)"""
+    r"""(?i)(?P<name>[A-Za-z0-9_-]*(?:token|secret|passw(?:or)?d|api_?key|credential|authorization)[A-Za-z0-9_-]*["']?"""
+    r"""\s*[:=]\s*(?:(?:bearer|basic)\s+)?)"""
+    r"""(?:(?P<quote>["'])(?P<quoted>(?:bearer\s+|basic\s+)?(?:\\.|(?!(?P=quote)).)*)|(?P<bare>[^\s"',;}\]]+))"""
 )
+#: What stands in the place of something already.
+_MARK: Final = re.compile(r"<[a-z]+:[0-9a-f]{8}>")
 _SECRET_NAME: Final = re.compile(r"(?i)token|secret|passw|api_?key|credential|authorization|cookie")
 #: Members of answers that hold what users wrote or named.
 _PRIVATE: Final = frozenset(
@@ -47,7 +50,7 @@ class Redaction:
     def text(self, text: str) -> str:
         """`text` without them."""
         text = _SECRETS.sub(lambda found: self._mark("secret", found[0]), text)
-        text = _NAMED.sub(lambda found: found[1] + self._mark("secret", found[2]), text)
+        text = _NAMED.sub(self._named, text)
         for name, mark in self._names:
             pattern = re.compile(rf"(?<![A-Za-z0-9]){re.escape(name)}(?![A-Za-z0-9])")
             text, count = pattern.subn(mark, text)
@@ -64,11 +67,15 @@ class Redaction:
             return [self.data(each) for each in value]
         return self.text(value) if isinstance(value, str) else value
 
+    def _named(self, found: re.Match[str]) -> str:
+        secret = found["bare"] if found["quote"] is None else found["quoted"]
+        return f"{found['name']}{found['quote'] or ''}{self._mark('secret', secret) if secret else ''}"
+
     def _mark(self, kind: str, secret: str) -> str:
-        if secret.startswith("[") and secret.endswith("]"):
-            return secret  # it is a mark already
+        if _MARK.fullmatch(secret):
+            return secret
         self._count(kind, 1)
-        return f"[{kind} {hashlib.blake2b(secret.encode(), key=self._salt, digest_size=4).hexdigest()}]"
+        return f"<{kind}:{hashlib.blake2b(secret.encode(errors='replace'), key=self._salt, digest_size=4).hexdigest()}>"
 
     def _count(self, kind: str, count: int) -> None:
         if count:

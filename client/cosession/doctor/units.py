@@ -11,6 +11,7 @@ import plistlib
 import shlex
 from pathlib import Path
 from typing import Any, Final
+from xml.parsers.expat import ExpatError
 
 from cosession.doctor.engine import FAILURE, OK, WARNING, Ground, Seen
 from cosession.doctor.installation import interpreter_of
@@ -88,7 +89,7 @@ def program(path: Path, ground: Ground) -> list[str]:
         if path.suffix == ".plist":
             return _of_plist(plistlib.loads(text), ground)
         return _of_unit(text.decode(errors="replace"), ground)
-    except (ValueError, plistlib.InvalidFileException):
+    except (ValueError, plistlib.InvalidFileException, ExpatError):
         return []
 
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
+from xml.parsers.expat import ExpatError
 
 from cosession import commands
 from cosession.errors import CosessionError, TimedOut
@@ -121,7 +122,7 @@ def _plists(directory: Path) -> dict[str, dict[str, Any]]:
         try:
             with path.open("rb") as file:
                 plist = plistlib.loads(file.read(_PLIST_BYTES_MAX))
-        except (OSError, ValueError, plistlib.InvalidFileException):
+        except (OSError, ValueError, plistlib.InvalidFileException, ExpatError):
             continue
         if isinstance(plist, dict) and isinstance(plist.get("Label"), str):
             by_label[plist["Label"]] = {**plist, "": str(path)}
