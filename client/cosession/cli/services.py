@@ -32,7 +32,7 @@ def run(given: Given) -> int:
     config = load(Path(paths.config_file())).services
     patterns = given.words or shlex.split(config.patterns)
     with Progress(given, "asking the service manager"):
-        found = finding.found(patterns)
+        found = finding.found(patterns, timeout_s=_timeout_s(given))
     if given.flag("--logs"):
         return _print_log(given, _named(given.text("--logs"), found))
     total = judging.summed(found, config.target_percent)
@@ -50,7 +50,7 @@ def run_restart(given: Given) -> int:
     """Restart one service that the patterns find."""
     config = load(Path(paths.config_file())).services
     with Progress(given, "asking the service manager"):
-        service = _named(given.words[0], finding.found(shlex.split(config.patterns)))
+        service = _named(given.words[0], finding.found(shlex.split(config.patterns), timeout_s=_timeout_s(given)))
     asking.agree(given, f"restart {service.name} ({service.reason})?")
     with Progress(given, f"restarting {service.name}"):
         finding.restart(service.name)
@@ -60,6 +60,11 @@ def run_restart(given: Given) -> int:
     else:
         render.line(f"restarted {render.escape(service.name)}: {after.state}, {render.escape(after.reason)}")
     return 0 if after.state in ("HEALTHY", "IDLE") else judging.EXIT["FAILED"]
+
+
+def _timeout_s(given: Given) -> float:
+    """How long each question to the service manager may take."""
+    return given.timeout_s() if given.flag("--timeout") else finding.ANSWER_S
 
 
 def _named(name: str, found: list[Service]) -> Service:
