@@ -112,13 +112,9 @@ def test_every_verb_is_ascii_where_the_terminal_is(busy):
         with Terminal(command, env={**busy.env, **ASCII, "NO_COLOR": "1"}, cwd=busy.cwd, columns=100) as terminal:
             assert terminal.finish() == 0, (verb, terminal.screen)
             assert terminal.raw.isascii(), verb
-            if verb not in (
-                "watch",
-                "completion",
-                "backup now",
-                "backup verify",
-            ):  # a status line is wiped; a script is what it is
-                assert b"\x1b" not in terminal.raw, f"{verb}: NO_COLOR is set"
+            if verb not in ("watch", "completion"):  # a status line is wiped; a script is what it is
+                colour = terminal.raw.replace(b"\r\x1b[K", b"")  # a bar, where the machine is slow, is wiped so
+                assert b"\x1b" not in colour, f"{verb}: NO_COLOR is set"
 
 
 def test_help_is_ascii(nowhere):
