@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -197,47 +197,63 @@ def _lax(behind: Behind, steps: list[Step]) -> None:
         behind.rows -= step.rows
 
 
+# With a seed whose ten lives meet the fault. When the rules of the machine change, the next ones are tried: that takes
+# longer, until the number here is the one that meets it again.
 _BEHIND = {
-    "a read of the past does not see what is behind": ("standing", _blind),
-    "a history ends where the table does": ("history", lambda _, __: []),
-    "a request that is behind is not known": ("kept", _forgetful),
-    "the position is recorded ahead of the rows": ("first", _one_ahead),
+    "a read of the past does not see what is behind": ("standing", _blind, 0),
+    "a history ends where the table does": ("history", lambda _, __: [], 1),
+    "a request that is behind is not known": ("kept", _forgetful, 2),
+    "the position is recorded ahead of the rows": ("first", _one_ahead, 0),
 }
 
 
 @pytest.mark.parametrize("name", _BEHIND)
 def test_the_machine_finds_a_fault_in_what_is_written_behind(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    attribute, fault = _BEHIND[name]
+    attribute, fault, number = _BEHIND[name]
+
+    class Machine(EngineMachine):
+        pass  # a seed is set on the class
+
     monkeypatch.setattr(Behind, attribute, fault)
     if attribute == "first":
         monkeypatch.setattr(Behind, "written", _lax)
-    settled = settings(
-        _PATIENT, max_examples=200, stateful_step_count=15, derandomize=True, database=None, phases=[Phase.generate]
-    )
-    with pytest.raises((AssertionError, StoreBroken)):
-        run_state_machine_as_test(EngineMachine, settings=settled)
+    _find_a_fault(Machine, number, steps=15)
 
 
 # One of each kind; the rest are tried on the driver that the machine shares with the replay.
 @pytest.mark.parametrize(
-    "name",
+    ("name", "number"),
     [
-        "BlindCompare",
-        "StaleRead",
-        "ForgottenRequest",
-        "TrimsOneBatchTooMany",
-        "HistoryOffByOne",
-        "ChainSkip",
-        "PurgesOneTooFew",
+        ("BlindCompare", 0),
+        ("StaleRead", 0),
+        ("ForgottenRequest", 15),
+        ("TrimsOneBatchTooMany", 4),
+        ("HistoryOffByOne", 0),
+        ("ChainSkip", 0),
+        ("PurgesOneTooFew", 6),
     ],
 )
-def test_the_machine_finds_a_seeded_fault(name: str) -> None:
+def test_the_machine_finds_a_seeded_fault(name: str, number: int) -> None:
     class Faulty(EngineMachine):
         def place_in(self, directory: Path) -> Place:
             return _FaultyPlace(name, directory)
 
+    _find_a_fault(Faulty, number, steps=12)
+
+
+def _find_a_fault(machine: type[EngineMachine], number: int, *, steps: int) -> None:
+    """Lives, ten of each seed from `number` on, until one meets the fault."""
     settled = settings(
-        _PATIENT, max_examples=500, stateful_step_count=12, derandomize=True, database=None, phases=[Phase.generate]
+        _PATIENT,
+        max_examples=10,
+        stateful_step_count=steps,
+        derandomize=False,
+        database=None,
+        phases=[Phase.generate],
     )
-    with pytest.raises(AssertionError):
-        run_state_machine_as_test(Faulty, settings=settled)
+    for each in range(number, number + 40):
+        try:
+            run_state_machine_as_test(seed(each)(machine), settings=settled)
+        except (AssertionError, StoreBroken):
+            return
+    pytest.fail("no life met the fault")
