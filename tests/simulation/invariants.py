@@ -27,6 +27,10 @@ def unsound(daemon: Daemon) -> Iterator[str]:
         if not tracked.moving and core.deadlines.when(("session", id)) is None:
             yield f"session {id} is followed and has no deadline"
     yield from _claims(daemon)
+    if store.queued == 0:
+        letters = sum(1 for entry in store.index if entry.id[0] == "$mail")
+        if letters != len(core.post.boxes):
+            yield f"{letters} letters are durable, memory knows of {len(core.post.boxes)}"
     for connection in core.conversations:
         conversation: Any = connection
         if conversation.in_flight < 0:
@@ -77,6 +81,7 @@ def leaks(daemon: Daemon) -> list[str]:
     hub: Any = core.watches
     memory: Any = store
     claims: Any = core.referee
+    post: Any = core.post
     counts = {
         "conversations": len(core.conversations),
         "watches": len(hub),
@@ -93,6 +98,7 @@ def leaks(daemon: Daemon) -> list[str]:
         "requests for claims": len(claims.granting._pending) + len(claims.granting._places),
         "targets of claims": len(claims.granting._targets),
         "times of claims": len(claims.holding._standing) + len(claims.holding._heard_s) + len(claims.holding._ending),
+        "letters on their way": len(post.boxes._coming) + len(post._handing) + len(post._following),
         "deadlines": len(core.deadlines),
     }
     return [f"{count} {what}" for what, count in counts.items() if count]

@@ -291,7 +291,7 @@ def unknown(history: History, model: Model) -> Iterator[str]:
     for row in history.rows:
         origin = row.outcome.origin
         if origin.operation not in OPERATIONS:
-            if origin.operation != "expire" and not origin.operation.startswith(("session.", "claim.")):
+            if origin.operation != "expire" and not origin.operation.startswith(("session.", "claim.", "mail.")):
                 yield f"revision {row.revision} was written by {origin.operation!r}, which is no operation"
             continue
         asked = by_id.get(origin.request_id, []) if origin.request_id else anonymous

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from cosession.messages.limits import Limits
 from cosessiond.claims import holding
+from cosessiond.mail import boxes
 from cosessiond.server import admission as server_admission
 from cosessiond.server import assembly, conversation
 from cosessiond.server.handlers import purge as purge_handler
@@ -30,6 +31,8 @@ from cosessiond.store.engine import Window
 
 #: In the place of the real one, so that a run sees its end.
 LOCK_DELAY_S: Final = 1.5
+#: Unread letters of one box, likewise.
+BOX_LETTERS_MAX: Final = 6
 BOOT: Final = "boot-of-the-simulation"
 UID: Final = 1000
 FAULTS: Final = (
@@ -82,6 +85,7 @@ class Knobs:
     kernel_tells: bool = True
     early_timer: bool = False
     claims: bool = False
+    mail: bool = False
 
     def limits(self) -> Limits:
         """The daemon's, and what it tells its clients."""
@@ -149,6 +153,7 @@ def draw(seed: int, **fixed: Any) -> Knobs:
         "purge_rows": pick((1, 3, 64)),
     }
     drawn["claims"] = Random(f"{seed}/claims").random() < 0.5
+    drawn["mail"] = Random(f"{seed}/mail").random() < 0.4
     return Knobs(seed=seed, **(drawn | fixed))
 
 
@@ -170,6 +175,8 @@ def applied(knobs: Knobs, facts_of: Callable[[int], object]) -> Iterator[None]:
         (purge_handler, "PURGE_ROWS", knobs.purge_rows),
         (assembly, "Registry", partial(Registry, policy=knobs.policy(), limits=session_limits, boot=BOOT)),
         (holding, "LOCK_DELAY_S", LOCK_DELAY_S),
+        (boxes, "MAIL_BOX_LETTERS_MAX", BOX_LETTERS_MAX),
+        (boxes, "MAIL_READ_KEPT", BOX_LETTERS_MAX // 2),
         (conversation, "HIGH_WATER_BYTES", knobs.high_water),
         (server_admission, "SESSION_EPHEMERALS_MAX", knobs.ephemerals),
         (planning, "SESSION_EPHEMERALS_MAX", knobs.ephemerals),

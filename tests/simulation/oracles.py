@@ -9,7 +9,16 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Final, NamedTuple
 
-from simulation import judge_claims, judge_past, judge_reads, judge_time, judge_turns, judge_watches, judge_writes
+from simulation import (
+    judge_claims,
+    judge_mail,
+    judge_past,
+    judge_reads,
+    judge_time,
+    judge_turns,
+    judge_watches,
+    judge_writes,
+)
 from simulation.history import History
 from simulation.model import Model
 
@@ -33,6 +42,9 @@ ORACLES: Final[dict[str, Oracle]] = {
     "in time": judge_claims.in_time,
     "fenced": judge_claims.fenced,
     "in line": judge_claims.in_line,
+    "letters": judge_mail.letters,
+    "handed": judge_mail.handed,
+    "inbox": judge_mail.inbox,
     "forward": judge_reads.forward,
     "watched": judge_watches.watched,
     "leases": judge_time.leases,

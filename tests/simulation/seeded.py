@@ -22,7 +22,7 @@ from cosessiond.sessions.verdict import ProcessSignal
 from cosessiond.store.commit import Ticket
 from cosessiond.store.engine import Conflicted, Delete, EntryCompare, EntryId, Outcome
 from cosessiond.store.leases import Deadlines
-from simulation import seeded_claims, seeded_turns
+from simulation import seeded_claims, seeded_mail, seeded_turns
 from simulation.daemon import Daemon
 from simulation.disk import Wrap
 from simulation.seeded_engines import (
@@ -59,8 +59,8 @@ class Bug:
 
     @property
     def knobs(self) -> dict[str, Any]:
-        """What of its runs is not drawn: there are claims only where it says so."""
-        return {"claims": False} | self.fixed
+        """What of its runs is not drawn: there are claims and mail only where it says so."""
+        return {"claims": False, "mail": False} | self.fixed
 
 
 def _stale_read(daemon: Daemon) -> None:
@@ -266,6 +266,7 @@ def _kept_watch(daemon: Daemon) -> None:
 _CROWDED: Final = {"clients": 4, "think_s": 0.01, "duration_s": 1.0, "group_max": 256, "faults": frozenset({"stall"})}
 #: Long enough for a turn to end by its time while others wait.
 _TURNS: Final = _CROWDED | {"duration_s": 2.5, "faults": frozenset()}
+_MAIL: Final[dict[str, Any]] = {"mail": True}
 _CLAIMS: Final = {"claims": True, "clients": 4, "think_s": 0.01, "duration_s": 2.5, "faults": frozenset({"stall"})}
 _CRASHES: Final = frozenset({"crash", "after_apply", "cut"})
 
@@ -370,5 +371,11 @@ BUGS: Final[tuple[Bug, ...]] = (
     Bug("a fence in memory", frozenset({"fenced"}), seed=3, in_daemon=seeded_claims.from_memory, fixed=_CLAIMS),
     Bug("past those who wait", frozenset({"in line"}), in_daemon=seeded_claims.pushing, fixed=_CLAIMS),
     Bug("nobody is woken", frozenset({"sound"}), in_daemon=seeded_claims.sleeping, fixed=_CLAIMS),
+    Bug("a letter lost on its way", frozenset({"letters"}), seed=27, in_daemon=seeded_mail.losing, fixed=_MAIL),
+    Bug("letters of the dead forgotten", frozenset({"letters"}), in_daemon=seeded_mail.forgetful, fixed=_MAIL),
+    Bug("a letter sent twice", frozenset({"letters"}), in_daemon=seeded_mail.twice, fixed=_MAIL),
+    Bug("a box beyond its bounds", frozenset({"letters"}), in_daemon=seeded_mail.overfull, fixed=_MAIL),
+    Bug("handed over and not noted", frozenset({"handed"}), in_daemon=seeded_mail.unmarked, fixed=_MAIL),
+    Bug("letters by their ids", frozenset({"inbox"}), in_daemon=seeded_mail.by_id, fixed=_MAIL),
     Bug("purged more than asked", frozenset({"linear", "durable"}), in_engine=around(Greedy)),
 )

@@ -36,7 +36,7 @@ from cosession.messages.store import (
 from cosession.messages.turns import Turn
 from cosession.messages.watches import Unwatch, Watch
 from cosession.model import GLOBAL
-from simulation import claiming
+from simulation import claiming, mailing
 from simulation.client import Client
 from simulation.history import Call, Watching
 
@@ -53,6 +53,8 @@ PROJECTS: Final = (GLOBAL, GLOBAL, GLOBAL, "other")
 TTLS: Final = (0.05, 0.3, 0.3, 1.0)
 #: How much of what clients do is about claims, in the runs that have them.
 CLAIMING: Final = 0.3
+#: And about mail.
+MAILING: Final = 0.3
 HEARTBEATS: Final = (0.0, 0.1, 0.3)
 
 _encode = msgpack.Encoder().encode
@@ -65,6 +67,8 @@ def act(client: Client) -> None:
     for _ in range(1 if client.random.random() < 0.8 else client.random.randint(2, 12)):
         if client.history.knobs.claims and client.random.random() < CLAIMING:
             claiming.act(client)
+        elif client.history.knobs.mail and client.random.random() < MAILING:
+            mailing.act(client)
         else:
             client.random.choices(_STEPS, _WEIGHTS)[0](client)
 
