@@ -53,7 +53,7 @@ def run(given: Given) -> int:
         render.json_line(
             {
                 "sent": [_plain(frame, kind, said) for _, frame, kind, said in meant],
-                "received": [_plain(each.frame, each.kind, each.body, id_=each.id) for each in received],
+                "received": [_plain(each.frame, each.kind, each.body, id=each.id) for each in received],
                 "hung_up": peer.is_over,
             }
         )

@@ -36,7 +36,7 @@ READS: Final = frozenset(
     debug.metrics""".split()  # noqa: SIM905 (words)
 )
 #: How long events of a watch are waited for that the recording has.
-EVENTS_S: Final = 2.0
+EVENTS_S: Final = 1.0
 #: Of what a call is about, that is for one run only.
 _HIDDEN: Final = "<hidden>"
 
