@@ -14,8 +14,6 @@ from queue import Queue
 import pytest
 
 from cosession.cli import logs
-from rawclient import Pack
-from server.daemons import serving
 
 
 @pytest.fixture
@@ -146,27 +144,3 @@ def test_what_comes_is_followed_across_a_rotation_without_a_gap(following, log):
     assert following.take(2) == [5, 6]
     log.write_text('{"event": "event 7"}\n')  # cut by hand, and shorter now
     assert following.take(1) == [7]
-
-
-def test_metrics_say_how_full_each_limit_is(nowhere):
-    with serving(live_entries_max=4, connections_max=8) as daemon:
-        env = {"COSESSION_HOME": str(daemon.home)}
-        with Pack(daemon.socket) as peer:
-            for number in range(4):
-                peer.reply("put", key=f"k{number}", value=1)
-            assert peer.call("put", key="k4", value=1).code == "store_full"
-        found = nowhere.ok("metrics", "--json", env=env).json
-        gauges = {each["name"]: each for each in found["gauges"]}
-        assert gauges["entries"] == {"name": "entries", "value": 4, "limit": 4, "full": 1.0}
-        assert gauges["connections"]["limit"] == 8
-        assert gauges["watches"]["limit"] is None
-        assert found["counters"]["limit.live_entries"] == 1
-        rows = [each.split(None, 3) for each in nowhere.ok("debug", "metrics", env=env).out.splitlines()]
-        assert ["entries", "4", "4", "100.0% near its limit"] in rows
-        assert ["limit.live_entries", "1"] in rows
-    nowhere.refused(69, "metrics")
-
-
-def test_metrics_start_nothing(spawning):
-    spawning.refused(69, "metrics")
-    spawning.refused(69, "status")
