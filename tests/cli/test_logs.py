@@ -1,4 +1,4 @@
-"""`logs`, also across a rotation and over foreign text; `metrics` against what the daemon does."""
+"""`logs`, also across a rotation, over foreign text, and from a journal."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from queue import Queue
 
 import pytest
 
-from cosession.cli import logs
+from cosession.cli import journal, logs, options
 
 
 @pytest.fixture
@@ -144,3 +145,100 @@ def test_what_comes_is_followed_across_a_rotation_without_a_gap(following, log):
     assert following.take(2) == [5, 6]
     log.write_text('{"event": "event 7"}\n')  # cut by hand, and shorter now
     assert following.take(1) == [7]
+
+
+# -- the journal -------------------------------------------------------------------------------------------------------
+
+#: As `journalctl --all --output=json` prints them (systemd 252): what is no event at all, an event of ours, one whose
+#: field is no plain text and stands as bytes, what was written to standard error past the log, what stands twice.
+JOURNAL = [
+    [],
+    {
+        "COSESSION_JSON": json.dumps(
+            {"event": "event 1", "level": "warning", "timestamp": "2026-01-02T03:04:05Z", "n": 7}
+        )
+    },
+    {"COSESSION_JSON": list(json.dumps({"event": "event 2 \u202e", "timestamp": "2026-01-02T03:04:06Z"}).encode())},
+    {"MESSAGE": "cosessiond: event 3", "PRIORITY": "3", "__REALTIME_TIMESTAMP": "1767323047000000"},
+    {"MESSAGE": ["event 4", "again"], "PRIORITY": "6", "__REALTIME_TIMESTAMP": "1767323048000000"},
+]
+#: Prints those, and with --follow one more; then it stays.
+JOURNALCTL = """#!{python}
+import json, sys, time
+with open({asked!r}, "a") as file:
+    file.write(repr(sys.argv[1:]))
+count = int(sys.argv[sys.argv.index("--lines") + 1])
+for each in {journal!r}[-count:]:
+    print(json.dumps(each), flush=True)
+if "--follow" in sys.argv:
+    print(json.dumps({{"COSESSION_JSON": json.dumps({{"event": "event 5"}})}}), flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def journalctl(nowhere, tmp_path):
+    """A stand-in on PATH; what it was asked is in the file returned."""
+    program, asked = tmp_path / "bin" / "journalctl", tmp_path / "asked"
+    program.parent.mkdir()
+    program.write_text(JOURNALCTL.format(python=sys.executable, asked=str(asked), journal=JOURNAL))
+    program.chmod(0o755)
+    nowhere.env["PATH"] = f"{program.parent}:{nowhere.env['PATH']}"
+    return asked
+
+
+def test_the_log_under_systemd_is_that_of_the_journal(nowhere, journalctl):
+    out = nowhere.ok("logs").out
+    assert [line.split(None, 3)[2:] for line in out.splitlines()] == [
+        ["warning", "event 1  n=7"],
+        ["-", "event 2 \\u202e"],
+        ["error", "cosessiond: event 3"],
+        ["info", "event 4"],
+    ]
+    found = nowhere.ok("logs", "--json").json
+    assert found["path"] == "journal"
+    assert found["logs"][0]["n"] == 7
+    asked = journalctl.read_text()
+    assert f"_UID={os.getuid()}" in asked, "what others write under that name is not ours"
+    assert "SYSLOG_IDENTIFIER=cosessiond" in asked
+
+
+@pytest.mark.usefixtures("journalctl")
+def test_the_journal_is_followed_and_let_go_of(nowhere):
+    process = nowhere.popen("logs", "-f", "--journal", "-n", "1")
+    following = Following(process)
+    try:
+        assert following.take(2) == [4, 5]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_of_file_and_journal_the_one_that_was_written_last_is_shown(nowhere, journalctl, log, monkeypatch):
+    log.write_text(line(9))
+    assert shown(nowhere.ok("logs").out) == [9], "one home of several has a file of its own"
+    assert not journalctl.exists()
+    assert len(nowhere.ok("logs", "--journal").out.splitlines()) == 4
+    given = options.Given(logs.LOGS)
+    file = os.open(log, os.O_RDONLY)
+    monkeypatch.delenv("COSESSION_HOME", raising=False)
+    monkeypatch.setenv("PATH", nowhere.env["PATH"])
+    monkeypatch.setattr(journal, "newest", lambda _: [{"timestamp": "2026-01-02T03:04:05Z"}])
+    try:
+        assert not logs._is_in_journal(given, file), "the file is newer"
+        os.utime(log, (0, 0))
+        assert logs._is_in_journal(given, file)
+        monkeypatch.setattr(journal, "newest", lambda _: [])
+        assert not logs._is_in_journal(given, file)
+    finally:
+        os.close(file)
+
+
+def test_a_journal_that_says_nothing_costs_its_deadline_and_no_more(nowhere, journalctl, monkeypatch):
+    program = journalctl.parent / "bin" / "journalctl"
+    program.write_text("#!/bin/sh\nexec sleep 600\n")
+    monkeypatch.setenv("PATH", nowhere.env["PATH"])
+    monkeypatch.setattr(journal, "ANSWERS_S", 0.1)
+    assert journal.newest(1) == []

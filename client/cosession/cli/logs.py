@@ -1,7 +1,8 @@
-"""`cosession logs`: the log of a daemon that runs in the background, readable, and followed across its rotation.
+"""`cosession logs`: the log of the daemon, readable: the file of one in the background, followed across its rotation,
+or the journal of one that systemd runs; whichever was written last.
 
-Rule: it reads the file and asks nobody, so that it works when the daemon does not. What was logged is foreign text:
-every part of it is escaped.
+Rule: it reads and asks no daemon, so that it works when there is none. What was logged is foreign text: every part of
+it is escaped.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+#: What stands for the path of what has none.
+JOURNAL = "journal"
 LINES = 20
 LINES_MAX = 100_000
 #: The daemon bounds what it logs to less; a longer line is no line of its log.
@@ -37,6 +40,10 @@ def run(given: Given) -> int:
     wanted = _wanted(given)
     follows = given.flag("--follow") or given.flag("-f")
     file = _open(path)
+    if _is_in_journal(given, file):
+        if file >= 0:
+            os.close(file)
+        return _show_journal(given, wanted, follows=follows)
     if file < 0:
         raise _none(path)
     tail = _Tail(path, file)
@@ -52,6 +59,35 @@ def run(given: Given) -> int:
     return 0
 
 
+def _is_in_journal(given: Given, file: int) -> bool:
+    """Whether the journal has what was logged last. One home of several has its own file, and the journal is of all."""
+    if given.flag("--journal"):
+        return True
+    if file >= 0 and os.environ.get("COSESSION_HOME"):
+        return False
+    from cosession.cli import journal
+
+    last = journal.newest(1)
+    return bool(last) and (file < 0 or journal.time_of(last[0]) > os.fstat(file).st_mtime)
+
+
+def _show_journal(given: Given, wanted: int, *, follows: bool) -> int:
+    from cosession.cli import journal
+
+    if not journal.is_there():
+        raise CosessionError("cannot show the journal: there is no journalctl; see the file", code="not_found")
+    try:
+        if follows:
+            for event in journal.followed(wanted):
+                _print_events(given, JOURNAL, [event], follows=True)
+        else:
+            _print_events(given, JOURNAL, journal.newest(wanted), follows=False)
+    except KeyboardInterrupt:
+        if not follows:
+            raise
+    return 0
+
+
 def _wanted(given: Given) -> int:
     name = "--lines" if given.text("--lines") else "-n"
     return given.integer(name, LINES, low=0, high=LINES_MAX)
@@ -59,8 +95,9 @@ def _wanted(given: Given) -> int:
 
 def _none(path: str) -> CosessionError:
     return CosessionError(
-        f"cannot show the log: there is no {path}, since no daemon of this place ran in the background; one in the "
-        "foreground or under a service manager logs to its standard error, see: journalctl --user -u cosessiond",
+        f"cannot show the log: there is no {path}, since no daemon of this place ran in the background, and the "
+        "journal has nothing of one that systemd runs (journalctl -t cosessiond); one in the foreground logs to its "
+        "standard error; do: cosession start",
         code="not_found",
         data={"path": path},
     )
@@ -151,7 +188,10 @@ class _Tail:
 
 
 def _print(given: Given, path: str, lines: list[bytes], *, follows: bool) -> None:
-    events = [_event(line) for line in lines]
+    _print_events(given, path, [_event(line) for line in lines], follows=follows)
+
+
+def _print_events(given: Given, path: str, events: list[dict[str, Any]], *, follows: bool) -> None:
     if not given.flag("--json"):
         for event in events:
             _show(event)
@@ -201,12 +241,13 @@ LOGS = Verb(
     "logs",
     "",
     run,
-    summary="Show the log of the daemon that runs in the background.",
-    text="It asks no daemon and starts none. A daemon in the foreground, or under a service manager, logs to its\n"
-    "standard error instead. How much is logged: log.level of the configuration.",
+    summary="Show the log of the daemon: of one in the background its file, of one under systemd the journal.",
+    text="It shows whichever was written last, asks no daemon and starts none. A daemon in the foreground logs to its\n"
+    "standard error instead. How much is logged: log.level of the configuration, or for a while: debug loglevel.",
     options=(
         Option("--follow", "", "go on with what comes, across the rotation; Ctrl-C ends it"),
         Option("-f", "", "the same"),
+        Option("--journal", "", "what journald has, whatever the file says"),
         Option("--lines", "N", f"so many of the newest (default {LINES})"),
         Option("-n", "N", "the same"),
     ),

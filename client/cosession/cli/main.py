@@ -31,7 +31,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "stop": ("cosession.cli.life:STOP", "stop it in order"),
         "restart": ("cosession.cli.life:RESTART", "stop, then start"),
         "metrics": ("cosession.cli.metrics:METRICS", "what it counts and measures, for a monitor"),
-        "logs": ("cosession.cli.logs:LOGS", "its log, when it runs in the background"),
+        "logs": ("cosession.cli.logs:LOGS", "its log, in the background or under systemd"),
         "config show": ("cosession.cli.config:SHOW", "every key of the configuration with its value"),
         "config check": ("cosession.cli.config:CHECK", "is the file right, and what would it change"),
         "config path": ("cosession.cli.config:PATH", "where the file is, or would be"),
