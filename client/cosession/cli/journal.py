@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from typing import Any, Final
 
 IDENTIFIER: Final = "cosessiond"
-#: The field that has the whole event (`cosessiond.process.journald.WHOLE`).
-WHOLE: Final = "COSESSION_JSON"
+#: What the names of our fields begin with, and the one that has the whole event (`cosessiond.process.journald`).
+PREFIX: Final = "COSESSION_"
+WHOLE: Final = f"{PREFIX}JSON"
 ANSWERS_S: Final = 5.0
 _LEVELS: Final = {"7": "debug", "4": "warning", "3": "error"}
 
