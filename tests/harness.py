@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import psutil
 
@@ -53,6 +53,18 @@ def processes_of(place: Path) -> list[psutil.Process]:
     return found
 
 
+class Started(Protocol):
+    """What a test needs of a process that it has started; `subprocess.Popen` has it."""
+
+    @property
+    def pid(self) -> int: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def send_signal(self, sig: int) -> None: ...
+    def terminate(self) -> None: ...
+    def kill(self) -> None: ...
+
+
 class Daemon:
     """One home and the daemon that serves it, over as many starts as a test needs. Not started by the constructor.
 
@@ -70,7 +82,7 @@ class Daemon:
         self.env = {**os.environ, "COSESSION_HOME": str(home), "COSESSION_NO_SPAWN": "1", **(env or {})}
         self.env.pop("COSESSION_SOCKET", None)  # either would lead away from this home
         self.env.pop("XDG_RUNTIME_DIR", None)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Started | None = None
         self._log_start = 0
 
     @property
@@ -206,7 +218,7 @@ class Daemon:
                 found.append((process, " ".join(process.cmdline()) or process.name()))
         return found
 
-    def _running(self) -> subprocess.Popen[bytes]:
+    def _running(self) -> Started:
         assert self._process is not None, "the daemon is not running"
         return self._process
 

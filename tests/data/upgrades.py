@@ -16,7 +16,8 @@ from cosessiond.store.migrations import SCHEMA
 from cosessiond.store.proving import prove
 from data import states
 from durability.link import open_when_ready
-from harness import Daemon, private_home
+from durability.loop import ScriptedDaemon
+from harness import private_home
 from process import killing
 from process.starting import environment
 
@@ -86,7 +87,7 @@ def killed(store: states.Committed, point: killing.Point) -> tuple[bool, list[st
     with private_home() as home:
         states.copy_store(store.place, home / "state")
         is_killed = killing.killed(COMMAND, environment(home), point)
-        daemon = Daemon(home)
+        daemon = ScriptedDaemon(home, forked=True)
         try:
             daemon.start()
             wrong = content(daemon.socket, expected, store)

@@ -62,7 +62,7 @@ class Loop:
         self._home = home
         self._draw = random.Random(seed)
         command = [sys.executable, str(_SABOTAGE), sabotage] if sabotage else []
-        self._daemon = ScriptedDaemon(home, command=command)
+        self._daemon = ScriptedDaemon(home, command=command, forked=True)
         self._acked: dict[int, tuple[str, Any]] = {}
         self._seen: set[str] = set()
 
@@ -129,7 +129,8 @@ def reach(home: Path, phase: Phase, before: set[str]) -> None:
     end, is_begun = time.monotonic() + AIM_S, False
     while time.monotonic() < end:
         fresh = names(home) - before
-        if phase == "publishing":  # looked for without a pause: it is over soon
+        if phase == "publishing":  # looked for nearly without a pause: it is over soon
+            time.sleep(0.0001)
             if any(not name.endswith(PARTIAL) for name in fresh) or (is_begun and not fresh):
                 return
         else:

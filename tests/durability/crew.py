@@ -6,6 +6,7 @@ twice.
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
@@ -14,9 +15,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+import zygote
 from durability import journal
 from durability.journal import Deed
 from durability.oracle import Found
+from harness import Started
 
 FINISH_S: Final = 30.0
 _SCRIPT: Final = Path(__file__).resolve().with_name("writer.py")
@@ -32,7 +35,7 @@ class Crew:
         self._given = [str(writers), str(seed), str(burst)]
         self._random = random.Random(f"{seed}/crew/{first}")
         self._next = list(range(first, first + writers))
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self._processes: list[Started] = []
         self._numbers: list[int] = []
         self.killed = 0
         self.board = journal.Board(directory / "board", writers)
@@ -83,13 +86,16 @@ class Crew:
         path = self._directory / f"{self._next[slot] - self._writers}.journal"
         return path.exists() and path.stat().st_size > 0
 
-    def _start(self, slot: int) -> subprocess.Popen[bytes]:
+    def _start(self, slot: int) -> Started:
         number = self._next[slot]
         self._next[slot] += self._writers
         self._numbers.append(number)
-        words = [sys.executable, str(_SCRIPT), str(self._socket), str(self._directory), str(number), *self._given]
+        words = [str(self._socket), str(self._directory), str(number), *self._given]
         with (self._directory / f"{slot}.stderr").open("wb") as stderr:
-            return subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=stderr)
+            if zygote.available():
+                return zygote.start("durability.writer", words, env=os.environ, out=stderr)
+            command = [sys.executable, str(_SCRIPT), *words]
+            return subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=stderr)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

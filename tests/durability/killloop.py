@@ -121,7 +121,7 @@ class KillLoop:
         self._journals = journals
         self._on_round = on_round
         self._random = random.Random(plan.seed)
-        self._daemon = ScriptedDaemon(home, command=sabotaged(plan.sabotage))
+        self._daemon = ScriptedDaemon(home, command=sabotaged(plan.sabotage), forked=True)
         self._ready: list[float] = []
         self._epoch = ""
         self._model = Model()

@@ -10,17 +10,19 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final, Self
+from typing import IO, Final, Self
 
+import psutil
 from msgspec import Raw, msgpack
 
+import zygote
 from cosession.messages.admin import HelloReply
 from cosession.messages.limits import BATCH_WRITES_MAX
 from cosession.messages.store import Range, Txn, TxnPut
 from cosession.messages.watches import Watch, WatchEvent
 from cosession.model import Entry
 from durability.link import Link, LinkLost, open_when_ready
-from harness import Daemon
+from harness import Daemon, Started
 
 READY_S: Final = 30.0
 PRELOADED_VALUE: Final = "v" * 197  # 200 bytes of MessagePack
@@ -30,31 +32,46 @@ _decode_event = msgpack.Decoder(WatchEvent).decode
 
 
 class ScriptedDaemon(Daemon):
-    """A daemon whose start is timed, and which may be started by another command than `cosessiond`."""
+    """A daemon whose start is timed, and which may be started by another command than `cosessiond`, or `forked` from a
+    process that has imported it, where nobody cares for that part of a start.
+    """
 
-    def __init__(self, home: Path, *, command: Sequence[str] = ()) -> None:
+    def __init__(self, home: Path, *, command: Sequence[str] = (), forked: bool = False) -> None:
         super().__init__(home)
         self.command = tuple(command)
+        self._forked = forked and not command and zygote.available()
 
     def start(self, *, wait: bool = True) -> Self:
         """As the harness does it, with `command` in the place of its own."""
-        if not self.command:
+        if not self.command and not self._forked:
             return super().start(wait=wait)
         assert self._process is None, "the daemon has not been stopped"
         self._log_start = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                self.command,
-                env=self.env,
-                cwd="/",
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+            self._process = self._begun(log)
         if wait:
             self.wait_ready()
         return self
+
+    def _begun(self, log: IO[bytes]) -> Started:
+        if self._forked:
+            return zygote.start("cosessiond.__main__", [], env=self.env, out=log)
+        return subprocess.Popen(
+            self.command,
+            env=self.env,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+
+    def processes(self) -> list[psutil.Process]:
+        """The daemon as well when it was forked, whose environment nobody sees."""
+        found = super().processes()
+        if self._forked and self._process is not None and self.running:
+            found.append(psutil.Process(self.pid))
+        return found
 
     def start_timed(self) -> tuple[float, HelloReply]:
         """Start; seconds from before the fork to the answer to a first call, and that answer.

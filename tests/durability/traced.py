@@ -11,11 +11,13 @@ import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Self
+from typing import IO, Final, Self
 
 import psutil
 
+import zygote
 from durability.loop import ScriptedDaemon
+from harness import Started
 
 #: Where it is; None: what needs it is skipped.
 STRACE: Final = shutil.which("strace")
@@ -91,3 +93,45 @@ class TracedDaemon(ScriptedDaemon):
                 process.kill()
         if self._process is not None:
             self.wait(END_S)
+
+
+class AttachedDaemon(ScriptedDaemon):
+    """A daemon that was forked, and to which strace was attached before it began: what it imports is not traced, which
+    is most of what a traced start takes. `module` is what runs, see tests/zygote.py.
+    """
+
+    def __init__(self, home: Path, module: str, arguments: Sequence[str], traces: Path, flags: Sequence[str]) -> None:
+        super().__init__(home)
+        self._forked = True
+        self._module = module
+        self._arguments = tuple(arguments)
+        self._traces = traces
+        self.flags = tuple(flags)
+        self.is_traced = True
+        self.runs = 0
+
+    @property
+    def trace(self) -> Path:
+        """The file of the newest run."""
+        return self._traces / f"trace.{self.runs}"
+
+    def _begun(self, log: IO[bytes]) -> Started:
+        self.runs += 1
+        if not self.is_traced:
+            return zygote.start(self._module, self._arguments, env=self.env, out=log)
+        assert STRACE is not None, "strace is not installed"
+        strace = (STRACE, "-f", "-qq", "-o", str(self.trace), *self.flags)
+        return zygote.Traced(self._module, self._arguments, env=self.env, out=log, strace=strace)
+
+    def wait(self, timeout_s: float = END_S) -> int:
+        """With more patience: it is traced."""
+        return super().wait(timeout_s)
+
+    def sweep(self) -> None:
+        """End whatever still runs for this home, by force."""
+        if self._process is not None:
+            self._process.kill()
+            self.wait(END_S)
+        for process in self.processes():
+            with contextlib.suppress(psutil.Error):
+                process.kill()

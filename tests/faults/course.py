@@ -15,12 +15,13 @@ import contextlib
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
 from msgspec import Raw, msgpack
 
+import zygote
 from cosession.errors import CosessionError
 from cosession.messages import Request
 from cosession.messages.admin import Status
@@ -33,7 +34,7 @@ from durability.link import Link, LinkLost, Outcome, open_when_ready
 from durability.loop import READY_S, listed
 from durability.model import Model
 from durability.oracle import Found, Judge
-from durability.traced import TracedDaemon
+from durability.traced import AttachedDaemon, TracedDaemon
 from durability.watchers import Watcher
 from durability.writer import Workload
 from faults.points import LISTING, Point, injected, points
@@ -55,6 +56,14 @@ FINISH_S: Final = 60.0
 _encode = msgpack.Encoder().encode
 
 
+def daemon_of(home: Path, flags: Sequence[str], bug: str) -> TracedDaemon | AttachedDaemon:
+    """Under strace from its beginning; where processes can be forked, from behind its imports."""
+    if zygote.available():
+        return AttachedDaemon(home, "power.serving", [bug], home / "traces", flags)
+    command = [sys.executable, "-P", str(SERVING), bug]
+    return TracedDaemon(home, command, home / "traces", flags)
+
+
 class Came(NamedTuple):
     """What came of one course. `end`: how the daemon in which something failed ended, 0: when it was asked to."""
 
@@ -73,8 +82,7 @@ class Course:
         self, home: Path, scene: Scene, point: Point | None, *, requests: int = REQUESTS, bug: str = "none"
     ) -> None:
         (home / "traces").mkdir()
-        command = [sys.executable, "-P", str(SERVING), bug]
-        self._daemon = TracedDaemon(home, command, home / "traces", point.flags if point else LISTING)
+        self._daemon = daemon_of(home, point.flags if point else LISTING, bug)
         self._scene = scene
         self._point = point
         self._requests = requests

@@ -15,6 +15,7 @@ from __future__ import annotations
 import posixpath
 import random
 from collections.abc import Callable, Iterable, Iterator
+from hashlib import blake2b
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -226,17 +227,13 @@ class Left:
             else:
                 yield whole, self._content[id(thing)][1] if id(thing) in self._content else thing.durable
 
-    def signature(self) -> int:
-        """The same for the same state of the same moment."""
-        return hash(tuple(self._signed("", self._root)))
-
-    def _signed(self, path: str, directory: Directory) -> Iterator[tuple[object, ...]]:
-        for name, thing in sorted(self._of(directory).items()):
-            if isinstance(thing, Directory):
-                yield path, name
-                yield from self._signed(f"{path}/{name}", thing)
-            else:
-                yield path, name, id(thing), thing.syncs, self._content.get(id(thing), (None, None))[0]
+    def signature(self) -> bytes:
+        """The same for the same names with the same bytes in them, whenever the power went."""
+        found = blake2b(digest_size=16)
+        for path, content in self.files():
+            found.update(f"{path} {-1 if content is None else len(content)} ".encode())
+            found.update(content or b"")
+        return found.digest()
 
     def write(self, directory: Path) -> None:
         """Make it so in an empty directory."""

@@ -4,8 +4,8 @@ Behind each call of a recorded daemon the power may go: `disk` says what may be 
 daemon's own recovery and judges. At each moment first the corners (all that was not synced is there, nothing is, only
 the last, all but the last, each file alone), then states by chance.
 
-Rule: everything random comes from the seed and the recording; a state that was seen at the same moment is not counted
-twice.
+Rule: everything random comes from the seed and the recording; a state is opened and counted once for all that is known
+by then, however many cuts leave it.
 """
 
 from __future__ import annotations
@@ -150,6 +150,7 @@ class Explorer:
         self._seed = seed
         self._random = random.Random(seed)
         self._opening = Opening(recording.truth, has_acts=_has_acts(recording))
+        self._seen: set[tuple[bytes, Known]] = set()
         self.states = 0
         self.moments = 0
         self.served = 0
@@ -170,13 +171,22 @@ class Explorer:
                     disk.take(self._recording.events[at])
                     at += 1
                 self.moments += 1
-                for left in _states(disk, each, random.Random(f"{self._seed}/{moment.event}")):
+                for left in self._states(disk, each, moment):
                     wrong = self._opened(left, moment, place / "state")
                     self.states += 1
                     if served_in and self.states % served_in == 0:
                         wrong += self._served(left, moment)
                     where = f"seed {self._seed}, power cut behind event {moment.event}, {moment.known}"
                     yield [f"{where}: {word}" for word in wrong]
+
+    def _states(self, disk: Disk, each: int, moment: Moment) -> Iterator[Left]:
+        """The corners of this moment and some states by chance, of which some are of earlier moments as well."""
+        by_chance = itertools.islice(chances(disk, random.Random(f"{self._seed}/{moment.event}")), each)
+        for left in itertools.chain(corners(disk), by_chance):
+            state = left.signature(), moment.known
+            if state not in self._seen:
+                self._seen.add(state)
+                yield left
 
     def _opened(self, left: Left, moment: Moment, state: Path) -> list[str]:
         state.mkdir(mode=0o700)
@@ -210,14 +220,3 @@ def _place() -> Iterator[Path]:
             yield Path(at)
     finally:
         sqlite.WAL_BYTES = laid_out  # type: ignore[misc]
-
-
-def _states(disk: Disk, each: int, chance: random.Random) -> Iterator[Left]:
-    """The corners of this moment and some states by chance, each once."""
-    seen: set[int] = set()
-    by_chance = itertools.islice(chances(disk, chance), each)
-    for left in itertools.chain(corners(disk), by_chance):
-        signature = left.signature()
-        if signature not in seen:
-            seen.add(signature)
-            yield left

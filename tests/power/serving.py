@@ -106,8 +106,13 @@ BUGS: Final[dict[str, Callable[[], None]]] = {
 }
 
 
-if __name__ == "__main__":
+def main(arguments: list[str]) -> int:
+    """The daemon with this bug."""
     os.umask(0o077)
     smaller()
-    BUGS[sys.argv[1]]()
-    sys.exit(serve([]))
+    BUGS[arguments[0]]()
+    return serve([])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -15,11 +15,15 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+
+import zygote
+from harness import Started
 
 ENDS_S: Final = 120.0
 #: What changes a file or a name; some systems know only some of them, which `?` allows.
@@ -28,6 +32,7 @@ CALLS: Final = (
     *("openat", "rename", "renameat", "renameat2", "unlink", "unlinkat", "mkdir", "mkdirat", "rmdir", "link", "linkat"),
 )
 _SILENT: Final[dict[str, Any]] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+_OURS: Final = (sys.executable, "-m", "cosessiond")
 _LINE: Final = re.compile(r"(?P<pid>\d+) +(?P<call>\w+)\((?P<rest>.*)", re.ASCII)
 _OPENS_TO_WRITE: Final = re.compile(r"O_WRONLY|O_RDWR|O_CREAT", re.ASCII)
 #: Without --seccomp-bpf: signals that are injected where it stops a call are lost (seen with strace 6.1).
@@ -58,10 +63,12 @@ def points(command: Sequence[str], env: Mapping[str, str], place: Path, *, until
     trace = place / "trace"
     traced = [*CALLS, *(["bind"] if until else [])]
     strace = [*_STRACE, "-y", "-s", "0", "-o", str(trace), "-e", f"trace={','.join(f'?{each}' for each in traced)}"]
-    with subprocess.Popen([*strace, *command], env=env, cwd="/", **_SILENT) as running:
+    with _running(strace, command, env) as running:
         if until:
-            with _ended(running):
+            try:
                 _wait_for(trace, until, running)
+            finally:
+                running.terminate()
         assert running.wait(ENDS_S) in (0, -signal.SIGTERM), "it was let through"
     found: list[Point] = []
     counts: Counter[tuple[str, str]] = Counter()
@@ -84,15 +91,8 @@ def killed(command: Sequence[str], env: Mapping[str, str], point: Point) -> bool
     """Run `command` and kill it there; False when it has ended before it came so far."""
     strace = [*_STRACE, "-o", os.devnull, "-e", f"trace={point.call}"]
     strace += ["-e", f"inject={point.call}:signal=KILL:when={point.number}"]
-    done = subprocess.run(
-        [*strace, *command],
-        env=env,
-        cwd="/",
-        timeout=ENDS_S,
-        check=False,
-        **_SILENT,
-    )
-    return done.returncode == -signal.SIGKILL
+    with _running(strace, command, env) as running:
+        return running.wait(ENDS_S) == -signal.SIGKILL
 
 
 def sample(found: Sequence[Point], count: int) -> list[Point]:
@@ -110,16 +110,32 @@ def _once(found: list[Point]) -> list[Point]:
 
 
 @contextlib.contextmanager
-def _ended(running: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Afterwards ask what is traced to end; strace passes the signal on by ending itself, so its child gets it."""
+def _running(strace: Sequence[str], command: Sequence[str], env: Mapping[str, str]) -> Iterator[Started]:
+    """Something under strace; ours is forked, so that what it imports is not traced. Nobody is left behind."""
+    running: Started
+    if zygote.available() and tuple(command[: len(_OURS)]) == _OURS:
+        with Path(os.devnull).open("wb") as silent:
+            arguments = command[len(_OURS) :]
+            running = zygote.Traced("cosessiond.__main__", arguments, env=env, out=silent, strace=strace)
+    else:
+        running = _Parent([*strace, *command], env=env, cwd="/", **_SILENT)
     try:
-        yield
+        yield running
     finally:
-        for child in Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text(encoding="ascii").split():
+        running.kill()
+        running.wait(ENDS_S)
+
+
+class _Parent(subprocess.Popen[bytes]):
+    """strace as the parent of what it traces: it passes SIGTERM on by ending itself, so its child gets it."""
+
+    def terminate(self) -> None:
+        """SIGTERM to the child."""
+        for child in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text(encoding="ascii").split():
             os.kill(int(child), signal.SIGTERM)
 
 
-def _wait_for(trace: Path, text: str, running: subprocess.Popen[bytes]) -> None:
+def _wait_for(trace: Path, text: str, running: Started) -> None:
     deadline = time.monotonic() + ENDS_S
     while not (trace.exists() and text in trace.read_text(encoding="utf-8", errors="replace")):
         assert running.poll() is None, "it ended before it came so far"

@@ -17,6 +17,7 @@ from cosessiond.maintenance.task import Task
 from cosessiond.store.backup import BackupDirectory, Reason
 from cosessiond.store.proving import prove
 from data import states
+from durability.loop import ScriptedDaemon
 from harness import Daemon, private_home
 from process import killing
 from process.maintaining import COMMAND
@@ -76,7 +77,7 @@ def _made() -> dict[str, bytes]:
 
 def held(home: Path) -> tuple[str, dict[str, Any], list[Any]]:
     """What a daemon shows of the store: its epoch, its entries, and the versions of `changed`, oldest first."""
-    with Daemon(home) as daemon, Pack(daemon.socket) as peer:
+    with ScriptedDaemon(home, forked=True) as daemon, Pack(daemon.socket) as peer:
         epoch = peer.reply("ping")["epoch"]
         entries = {each["key"]: each["value"] for each in peer.reply("range")["entries"]}
         versions = [each["value"] for each in peer.reply("history", key="changed")["versions"]]
