@@ -24,10 +24,10 @@ PREPARE = @mkdir -p $(VENV) && $(LOCKED) $(MAKE) --no-print-directory -s
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test cover check fmt bench prove clean
+.PHONY: help run test test-system cover check fmt bench prove clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: ## install into .venv and run the demonstration
 	$(PREPARE) $(VENV)/wheel.stamp
@@ -36,6 +36,10 @@ run: ## install into .venv and run the demonstration
 test: ## run the tests against the installed wheel
 	$(PREPARE) $(VENV)/test.stamp $(VENV)/wheel.stamp
 	@$(VENV_PYTHON) -P -m pytest $(PARALLEL) $(ARGS)
+
+test-system: ## run the tests under a real systemd, in a machine booted for them (as root)
+	$(PREPARE) $(VENV)/test.stamp $(VENV)/wheel.stamp
+	@$(VENV_PYTHON) -P -m pytest tests/system -p no:randomly $(ARGS)
 
 cover: ## run the tests with coverage, child processes included, and hold it to the thresholds
 	$(PREPARE) $(VENV)/test.stamp $(VENV)/wheel.stamp

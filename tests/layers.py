@@ -50,7 +50,7 @@ LAYERS: Final[dict[str, tuple[str, ...]]] = {
         "commands",  # foreign programs, for those above it
         "services.*",
         "doctor.*",
-        "service",
+        "service.*",
         "mcp",
         "hook",
         "cli.*",
@@ -190,7 +190,7 @@ APART: Final[tuple[tuple[str, ...], ...]] = (
         "cosession.demo",
         "cosession.handoff",
         "cosession.doctor.*",
-        "cosession.service",
+        "cosession.service.*",
         "cosession.mcp",
         "cosession.hook",
     ),

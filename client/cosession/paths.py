@@ -58,6 +58,11 @@ def stop_latch(env: Mapping[str, str] = os.environ) -> str:
     return os.path.join(state_directory(env), "stopped")
 
 
+def service_manifest(env: Mapping[str, str] = os.environ) -> str:
+    """What `cosession service install` wrote; where it is there, a service manager starts the daemon."""
+    return os.path.join(state_directory(env), "service.json")
+
+
 def config_file(env: Mapping[str, str] = os.environ) -> str:
     """The user's configuration file; it need not exist."""
     return os.path.join(_directory(env, "config", "XDG_CONFIG_HOME", ".config"), "config.toml")

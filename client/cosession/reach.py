@@ -2,8 +2,9 @@
 
 `opening` is the whole procedure as a generator that never blocks: it yields the seconds to wait and returns the
 connected socket, so that the blocking and the asyncio client drive the same steps. Order: the socket; the socket that
-the running daemon's lock names; a start, unless something forbids it. Many clients may do this at once: the daemon's
-lock picks one, the others' children exit with 75, and all end up connected to the one.
+the running daemon's lock names; a start, unless something forbids it, by the service manager where a unit is installed.
+Many clients may do this at once: the daemon's lock picks one, the others' children exit with 75, and all end up
+connected to the one.
 
 (Not named `connect`: importing a module of that name would put it in the place of the function `cosession.connect`.)
 
@@ -168,6 +169,11 @@ def spawn_command() -> list[str]:
     return [sys.executable, *_isolation(), "-m", "cosessiond", "--detach"]
 
 
+def unit_command() -> list[str]:
+    """The same where a service manager starts the daemon: the command asks it to, and returns once that is ready."""
+    return [sys.executable, *_isolation(), "-m", "cosession.service.starting"]
+
+
 class Starter:
     """At most one child at a time that starts the daemon, and what became of it."""
 
@@ -220,7 +226,7 @@ class Starter:
         self._stderr = b""
         try:
             self._child = subprocess.Popen(  # noqa: S603 - our own interpreter and our own package
-                [*spawn_command(), *(["--force"] if self._target.force else [])],
+                self._command(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
@@ -232,6 +238,11 @@ class Starter:
         except OSError as error:
             raise Unreachable(f"cannot start the daemon: {error}; {_START}") from error
         os.set_blocking(_pipe(self._child).fileno(), False)
+
+    def _command(self) -> list[str]:
+        if os.path.exists(paths.service_manifest(self._target.env)):  # noqa: PTH110 - one system call, no object
+            return unit_command()
+        return [*spawn_command(), *(["--force"] if self._target.force else [])]
 
     def _drain(self) -> None:
         """Read what the child has said so far, so that it never waits for us; the newest is kept."""

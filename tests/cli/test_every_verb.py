@@ -68,6 +68,7 @@ COMMANDS = {
 }
 #: They have tests of their own, since the daemon or the whole environment is theirs, or a daemon in the background.
 APART = {"demo", "stop", "restart", "logs", "backup restore", "backup export", "rescue", "doctor", "salvage"}
+APART |= {f"service {verb}" for verb in ("install", "uninstall", "status", "restart", "logs")}
 APART |= {"preflight", "checklist", "services", "services restart"}
 APART |= {"debug raw", "debug tail", "debug record", "debug replay"}
 

@@ -76,6 +76,8 @@ def silent(path: str, peer: int) -> tuple[int, str, str]:
         return pid, f"pid {pid}, which is suspended,", f"run: kill -CONT {pid}"
     if surely or _is_called_daemon(pid):
         return pid, f"pid {pid}", f"wait longer with --timeout S, or {end_of(pid, '-9 ')}"
+    if os.path.exists(paths.service_manifest()):  # noqa: PTH110 - of the light half
+        return pid, "its service manager holds the socket and the daemon", "see: cosession service status"
     return pid, f"pid {pid}", "wait longer with --timeout S, or see what that process is"
 
 

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from cosession import paths
-from cosession.cli import holder, render
+from cosession.cli import holder, render, unit
 from cosession.cli.line import Line
 from cosession.cli.options import Given, Option, Verb, usage_error
 from cosession.cli.progress import Progress
@@ -60,6 +60,11 @@ def run_restart(given: Given) -> int:
 
     refuse_no_spawn(given)
     load(Path(paths.config_file()))
+    if (supervisor := unit.installed(given)) is not None:  # its socket stays: nobody is turned away meanwhile
+        forget_stop()
+        supervisor.restart(given.timeout_s())
+        _report_started(given, Line(given, spawn=False).ask("ping", {}), already=False)
+        return 0
     stop(given)
     _report_started(given, start(given), already=False)
     return 0
@@ -90,11 +95,20 @@ def start(given: Given, *, force: bool = False) -> dict[str, Any]:
     env = {name: value for name, value in os.environ.items() if name != "COSESSION_NO_SPAWN"}
     if given.text("--socket"):
         env["COSESSION_SOCKET"] = given.text("--socket")
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        Path(paths.stop_latch(env)).unlink()
+    forget_stop()
+    if (supervisor := unit.installed(given)) is not None:
+        with Progress(given, "waiting for the service manager"):
+            supervisor.start(given.timeout_s(), arguments="--force" if force else "")
+        return Line(given, spawn=False).ask("ping", {})
     deadline = time.monotonic() + given.timeout_s()
     starting.connected(given, "", deadline, spawn=True, force=force, env=env).close()
     return Line(given, spawn=False).ask("ping", {})
+
+
+def forget_stop() -> None:
+    """Whoever starts it on purpose ends the time in which clients leave it stopped."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        Path(paths.stop_latch()).unlink()
 
 
 def _report_started(given: Given, answer: dict[str, Any], *, already: bool) -> None:
@@ -107,6 +121,8 @@ def _report_started(given: Given, answer: dict[str, Any], *, already: bool) -> N
 
 def stop(given: Given) -> int:
     """Stop the daemon if there is one and wait until its process has gone; its pid, 0 when there was none."""
+    if ended := _stop_unit(given):
+        return ended
     line = Line(given, spawn=False)
     try:
         status = line.ask("status", {})
@@ -131,6 +147,23 @@ def stop(given: Given) -> int:
             )
     finally:
         end.close()
+    return pid
+
+
+def _stop_unit(given: Given) -> int:
+    """Have the service manager stop the daemon, and its socket first, by which it would start it again; the pid, 0
+    when it ran none or there is no unit.
+    """
+    supervisor = unit.installed(given)
+    if supervisor is None:
+        return 0
+    try:
+        pid = supervisor.report().pid
+        _latch(Path(paths.stop_latch()))  # the manifest lies in the same directory
+        with Progress(given, "waiting for the service manager"):
+            supervisor.stop(given.timeout_s())
+    except Unreachable:
+        return 0  # there is no service manager now, and so no daemon of its own
     return pid
 
 

@@ -86,6 +86,13 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "services": ("cosession.cli.services:SERVICES", "how your services are, and how available"),
         "services restart": ("cosession.cli.services:RESTART", "restart one of them"),
     },
+    "as a service": {
+        "service install": ("cosession.cli.service:INSTALL", "a unit of systemd, or an agent of launchd"),
+        "service uninstall": ("cosession.cli.service:UNINSTALL", "take exactly that away again"),
+        "service status": ("cosession.cli.service:STATUS", "how it stands with the service manager"),
+        "service restart": ("cosession.cli.service:RESTART", "after an upgrade; nobody loses anything"),
+        "service logs": ("cosession.cli.service:LOGS", "what the service manager has of it"),
+    },
     "the shell": {
         "completion": ("cosession.cli.completion:COMPLETION", "print what lets a shell complete verbs, keys, sessions"),
     },

@@ -126,6 +126,8 @@ def _stop(given: Given, found: Found) -> str:
         with contextlib.suppress(TimedOut, Unreachable):
             life.stop(given)
             return f"pid {found.pid}, in order"
+    with contextlib.suppress(CosessionError):  # where it is a unit: else that starts again what is ended here
+        life.stop(given)
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.closing(life.End(found.pid, Line(given, spawn=False))) as end:
             current = holder.living_holder()

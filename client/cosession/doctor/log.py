@@ -29,6 +29,9 @@ _LEVELS: Final = ("error", "critical")
 _EVENT_CHARS_MAX: Final = 60
 _JOURNAL_S: Final = 5.0
 _UNIT: Final = "cosessiond.service"
+#: The field in which the daemon leaves an event as the JSON line that it would write to a file.
+_PREFIX: Final = "COSESSION_"
+_WHOLE: Final = f"{_PREFIX}JSON"
 
 
 def errors(ground: Ground) -> Seen:
@@ -85,7 +88,8 @@ def _journal(ground: Ground) -> list[bytes]:
     if not shutil.which("journalctl", path=ground.env.get("PATH")):
         return []
     since = f"--since=@{time.time() - DAY_S:.0f}"
-    command = ("journalctl", "--user", "--no-pager", "--output=cat", f"--unit={_UNIT}", since)
+    output = ("--output=cat", f"--output-fields={_WHOLE}")
+    command = ("journalctl", "--user", "--no-pager", *output, f"--unit={_UNIT}", since)
     try:
         return commands.run(command, timeout_s=_JOURNAL_S, env=ground.env).out.encode().split(b"\n")
     except CosessionError:  # it says nothing of a daemon that does not run under it

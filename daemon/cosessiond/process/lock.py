@@ -7,16 +7,23 @@ content (JSON) tells clients where the holder listens; the lock itself, not the 
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Final
 
-import portalocker
-from msgspec import DecodeError, Struct, ValidationError, json
+# portalocker asks for the directory of temporary files while it is imported, though nothing used here needs one, and
+# Python looks for it by writing: on a full disk, or where it may write to none, there would be no daemon.
+_before, tempfile.tempdir = tempfile.tempdir, os.sep
+import portalocker  # noqa: E402
 
-from cosession.errors import ConfigError, CosessionError
-from cosessiond.process.files import open_plain
-from cosessiond.process.neighbour import answering_pid
+tempfile.tempdir = _before
+
+from msgspec import DecodeError, Struct, ValidationError, json  # noqa: E402
+
+from cosession.errors import ConfigError, CosessionError  # noqa: E402
+from cosessiond.process.files import open_plain  # noqa: E402
+from cosessiond.process.neighbour import answering_pid  # noqa: E402
 
 _LOOKS: Final = 25
 _LOOK_S: Final = 0.02
