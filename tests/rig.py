@@ -93,7 +93,7 @@ class Processes:
 
 
 class Commits:
-    """`store.commit.CommitPath`, its worker on a lane of the world. `hold` keeps batches in the queue."""
+    """`store.tickets.CommitPath`, its worker on a lane of the world. `hold` keeps batches in the queue."""
 
     def __init__(self, world, engine, store):
         self.world = world

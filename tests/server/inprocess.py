@@ -23,17 +23,18 @@ from cosessiond.server.conversation import Conversation
 from cosessiond.server.core import Identity
 from cosessiond.sessions.verdict import DiskSignal, ProcessSignal
 from cosessiond.sessions.watching import OnDeath, Watching
-from cosessiond.store.commit import Slice, Ticket, Worker
+from cosessiond.store.commit import Worker
 from cosessiond.store.engine import Engine, StoreBroken, Window
 from cosessiond.store.memory import MemoryEngine
 from cosessiond.store.record import Record
 from cosessiond.store.revisions import Store
+from cosessiond.store.tickets import Slice, Ticket
 from rawclient import Answer, take_answer
 from virtual import World
 
 
 class Commits:
-    """`cosessiond.store.commit.CommitPath` without a thread: a lane of the world."""
+    """`cosessiond.store.tickets.CommitPath` without a thread: a lane of the world."""
 
     def __init__(self, engine: Engine, store: Store, world: World) -> None:
         self._world = world

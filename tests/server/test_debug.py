@@ -26,7 +26,7 @@ from cosession.wire import JsonCodec, MsgpackCodec
 from cosessiond.metrics import BOUNDS_S, Metrics
 from cosessiond.server import showing
 from cosessiond.server.tracing import Tracing
-from cosessiond.store.commit import Took
+from cosessiond.store.tickets import Took
 from rawclient import ENCODINGS, Answer, Json, Pack, Peer
 from server.inprocess import Inside, Line
 

@@ -29,10 +29,11 @@ from cosessiond.sessions.probes import probe_process
 from cosessiond.sessions.verdict import DiskSignal
 from cosessiond.sessions.watching import ProcessWatch
 from cosessiond.store import pacing
-from cosessiond.store.commit import Slice, Ticket, Worker
+from cosessiond.store.commit import Worker
 from cosessiond.store.engine import Committed, Engine, StoreBroken
 from cosessiond.store.leases import Deadlines
 from cosessiond.store.record import Record
+from cosessiond.store.tickets import Slice, Ticket
 from simulation.disk import Disk
 from simulation.history import Connection, History, Life
 from simulation.knobs import BOOT, UID, Knobs
@@ -254,7 +255,7 @@ class Daemon:
 
 
 class Commits:
-    """`store.commit.CommitPath`: the worker takes what is queued, one step at a time, whenever its turn comes."""
+    """`store.tickets.CommitPath`: the worker takes what is queued, one step at a time, whenever its turn comes."""
 
     def __init__(self, daemon: Daemon, engine: Engine) -> None:
         self.daemon = daemon

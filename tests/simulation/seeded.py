@@ -19,9 +19,9 @@ from cosession.errors import Compacted
 from cosession.model import Instance
 from cosessiond.clock import Clock
 from cosessiond.sessions.verdict import ProcessSignal
-from cosessiond.store.commit import Ticket
 from cosessiond.store.engine import Conflicted, Delete, EntryCompare, EntryId, Outcome
 from cosessiond.store.leases import Deadlines
+from cosessiond.store.tickets import Ticket
 from simulation import seeded_claims, seeded_mail, seeded_turns
 from simulation.daemon import Daemon
 from simulation.disk import Wrap

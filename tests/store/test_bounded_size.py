@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from cosessiond.store import pacing
-from cosessiond.store.commit import Ticket, Worker
+from cosessiond.store.commit import Worker
 from cosessiond.store.engine import Batch, Window
 from cosessiond.store.sqlite import SqliteEngine
+from cosessiond.store.tickets import Ticket
 from cosessiond.store.trimming import Trimming
 from store.engines import EPOCH, batch, delete, put
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from cosession.messages.limits import COMMIT_GROUP_MAX, COMMIT_GROUP_WRITES_MAX
 from cosessiond.store import pacing
-from cosessiond.store.pacing import Load
+from cosessiond.store.pacing import Load, Pace
 
 Share = Callable[[Load], float]
 _loads = st.builds(
@@ -25,8 +25,9 @@ _loads = st.builds(
 class Model:
     """A store at the end of its window whose writers never pause: each batch that comes in makes one surplus."""
 
-    def __init__(self, share: Share) -> None:
+    def __init__(self, share: Share, pace: Pace) -> None:
         self.share = share
+        self.pace = pace
         self.unsettled = 0
         self.unmoved = 0
         self.surplus: list[int] = []  # writes of each batch that is to go
@@ -52,19 +53,26 @@ class Model:
             self.gaps_without_group += 1
         spent = 0
         slices = pacing.slices(self.load())
+        left_s = pacing.GAP_S
         while spent < slices and (task := pacing.task(self.load(), waiting=True)):
-            spent += self._do(task)
+            if task == "move" and spent:
+                break
+            rows = pacing.rows(self.load(), task, slices - spent, self.pace, left_s, is_first=not spent)
+            if not rows:
+                break
+            left_s -= rows * pacing.GAP_S / max(rows, self.pace.rows(task, pacing.GAP_S))
+            spent += self._do(task, rows)
         return spent
 
-    def _do(self, task: pacing.Task) -> int:
+    def _do(self, task: pacing.Task, rows: int) -> int:
         if task == "move":
             self.unmoved = 0
             return pacing.MOVE_SLICES
         self.unmoved += 4096 * 8
         if task == "settle":
-            self.unsettled = max(0, self.unsettled - pacing.SLICE_ROWS)
-            return 1
-        left = pacing.SLICE_ROWS
+            self.unsettled = max(0, self.unsettled - rows)
+            return -(-rows // pacing.SLICE_ROWS)
+        left = rows
         while self.surplus and left > 0:
             rows = min(self.surplus[0] * 2, left)  # a look and a version for each write
             left -= rows
@@ -72,17 +80,25 @@ class Model:
                 self.surplus.pop(0)
             else:
                 self.surplus[0] -= rows // 2
-        return 1
+        return -(-rows // pacing.SLICE_ROWS)
 
 
-def run(share: Share, shapes: list[int]) -> None:
+def pace_of(rows_in_gap: float) -> Pace:
+    """Of a machine that does so many rows of either kind in a whole gap."""
+    pace = Pace()
+    for task in ("settle", "trim"):
+        pace.took(task, 1, pacing.GAP_S / rows_in_gap)
+    return pace
+
+
+def run(share: Share, shapes: list[int], pace: Pace, gaps_max: int = 2) -> None:
     """Each shape for a while, one after the other."""
-    model = Model(share)
+    model = Model(share, pace)
     for writes in shapes:
         for _ in range(150):
             spent = model.step(writes)
-            assert spent < pacing.SLICES_MAX + pacing.MOVE_SLICES
-            assert model.gaps_without_group <= 2, "a writer waits for more than one gap"
+            assert spent <= pacing.SLICES_MAX
+            assert model.gaps_without_group <= gaps_max, "a writer waits for more than that"
             group = max(COMMIT_GROUP_MAX, 128)
             assert len(model.surplus) <= pacing.BACKLOG_TIMES_MAX * pacing.TRIM_DUE_BATCHES + group
             assert model.unsettled <= pacing.BACKLOG_TIMES_MAX * pacing.SETTLE_DUE_ROWS + 3 * COMMIT_GROUP_WRITES_MAX
@@ -94,7 +110,14 @@ _shapes = st.lists(st.sampled_from([1, 1, 2, 16, 64, 128]), min_size=1, max_size
 @given(_shapes)
 @settings(max_examples=60)
 def test_backlogs_stay_within_their_bounds_whatever_is_written(shapes: list[int]) -> None:
-    run(pacing.share, shapes)
+    run(pacing.share, shapes, Pace())
+
+
+@pytest.mark.parametrize("rows_in_gap", [1, 300, 1_000, 4_000])
+@given(_shapes)
+@settings(max_examples=15)
+def test_nor_do_they_on_a_machine_however_slow(rows_in_gap: int, shapes: list[int]) -> None:
+    run(pacing.share, shapes, pace_of(rows_in_gap), gaps_max=4)
 
 
 def _deaf(_: Load) -> float:
@@ -110,7 +133,7 @@ def test_a_policy_that_does_not_make_groups_smaller_is_found(share: Share) -> No
     @given(_shapes)
     @settings(max_examples=60, derandomize=True, database=None, phases=[Phase.generate])
     def tried(shapes: list[int]) -> None:
-        run(share, shapes)
+        run(share, shapes, Pace())
 
     with pytest.raises(AssertionError):
         tried()
@@ -130,3 +153,36 @@ def test_what_is_overdue_is_done_and_the_rest_waits_for_a_pause(load: Load) -> N
 @given(_loads)
 def test_who_asked_for_trimming_gets_it_also_while_others_write(load: Load) -> None:
     assert pacing.task(load._replace(is_asked=True), waiting=True) is not None
+
+
+@given(_loads, st.integers(1, pacing.SLICES_MAX), st.sampled_from(["settle", "trim"]))
+def test_slices_are_joined_within_what_is_left_and_without_taking_all_from_the_other(
+    load: Load, left: int, task: pacing.Task
+) -> None:
+    rows = pacing.rows(load, task, left, Pace(), pacing.GAP_S, is_first=True)
+    assert pacing.SLICE_ROWS <= rows <= left * pacing.SLICE_ROWS
+    other: pacing.Task = "trim" if task == "settle" else "settle"
+    if left > 1 and pacing.rows(load, other, left, Pace(), pacing.GAP_S, is_first=True) > pacing.SLICE_ROWS:
+        assert rows < left * pacing.SLICE_ROWS, "each is a whole slice behind"
+
+
+@given(_loads, st.integers(1, 10_000), st.floats(-1.0, 1.0), st.sampled_from(["settle", "trim"]))
+def test_a_piece_ends_in_time_by_the_pace_that_is_known(
+    load: Load, rows_in_gap: int, part: float, task: pacing.Task
+) -> None:
+    pace, left_s = pace_of(rows_in_gap), part * pacing.GAP_S
+    rows = pacing.rows(load, task, pacing.SLICES_MAX, pace, left_s, is_first=False)
+    assert rows <= max(0, part * rows_in_gap) + 1
+    first = pacing.rows(load, task, pacing.SLICES_MAX, pace, left_s, is_first=True)
+    assert first == (rows or pacing.SLICE_ROWS * pacing.PART_MIN), "something is done in each gap"
+
+
+def test_the_pace_follows_the_machine_within_a_few_pieces() -> None:
+    pace = pace_of(1_000)
+    for _ in range(16):
+        pace.took("settle", 100, pacing.GAP_S)
+    assert 100 <= pace.rows("settle", pacing.GAP_S) < 110
+    assert round(pace.rows("trim", pacing.GAP_S)) == 1_000
+    pace.took("trim", 0, 1.0)
+    pace.took("trim", 7, 0.0)
+    assert round(pace.rows("trim", pacing.GAP_S)) == 1_000, "from nothing nothing is learned"

@@ -18,12 +18,12 @@ from cosession.errors import CosessionError
 from cosession.messages.limits import LIMITS
 from cosessiond.clock import SystemClock
 from cosessiond.metrics import Metrics
-from cosessiond.store.commit import Slice, Ticket
 from cosessiond.store.engine import Batch, Delete, Entry, Put
 from cosessiond.store.index import Index, entry_bytes
 from cosessiond.store.memory import MemoryEngine
 from cosessiond.store.queued import Queued
 from cosessiond.store.revisions import Store
+from cosessiond.store.tickets import Slice, Ticket
 from cosessiond.store.usage import LOOKED_MAX, Tally, Usage, Used
 from store.engines import EPOCH, add, append, batch, delete, expect, id_of, merge, put, raw
 from store.generated import SMALL_WINDOW, sequences

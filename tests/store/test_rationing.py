@@ -10,10 +10,11 @@ import pytest
 from msgspec import structs
 
 from cosessiond.store import rationing
-from cosessiond.store.commit import Ticket, Worker
+from cosessiond.store.commit import Worker
 from cosessiond.store.engine import Batch, Committed, Conflicted, Engine, Outcome, Refused
 from cosessiond.store.record import Attached
 from cosessiond.store.room import Report, Room
+from cosessiond.store.tickets import Ticket
 from store.engines import Place, batch, delete, put
 from store.test_room import GOAL, LOW, RESUME, STEP, Volume
 

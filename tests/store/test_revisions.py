@@ -8,10 +8,10 @@ from cosession.errors import Overloaded
 from cosession.messages.limits import COMMIT_QUEUE_BYTES_MAX, LIMITS
 from cosessiond.clock import SystemClock
 from cosessiond.metrics import Metrics
-from cosessiond.store.commit import Slice, Ticket
 from cosessiond.store.engine import Batch
 from cosessiond.store.memory import MemoryEngine
 from cosessiond.store.revisions import Store
+from cosessiond.store.tickets import Slice, Ticket
 from store.engines import EPOCH, batch, commit, merge, put
 
 LARGE = "x" * 250_000

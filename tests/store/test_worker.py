@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from cosessiond.store import commit, pacing
-from cosessiond.store.commit import Slice, Ticket, Worker
+from cosessiond.store.commit import Worker
 from cosessiond.store.engine import Window
 from cosessiond.store.pacing import MOVE_DUE_BYTES, OVERDUE_TIMES
 from cosessiond.store.sqlite import SqliteEngine
+from cosessiond.store.tickets import Slice, Ticket
 from store.engines import EPOCH, batch, put
 
 VALUE = "x" * 200_000

@@ -14,8 +14,8 @@ from typing import Final
 from cosession.messages.debug import Trace
 from cosession.messages.limits import TRACES_MAX
 from cosessiond.clock import Clock
-from cosessiond.store.commit import Took
 from cosessiond.store.leases import Deadlines
+from cosessiond.store.tickets import Took
 
 #: Those of one connection that traces itself.
 MINE_MAX: Final = 64

@@ -14,11 +14,9 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Any, Final, Protocol
-
-from msgspec import Struct
+from typing import Any, Final
 
 from cosession.messages.limits import (
     AUDIT_GROUP_MAX,
@@ -28,114 +26,20 @@ from cosession.messages.limits import (
 )
 from cosessiond.store import pacing, rationing
 from cosessiond.store.engine import (
-    Batch,
     BelowWindow,
     Engine,
-    Outcome,
-    Position,
     StoreBroken,
     StoreDamaged,
-    Surplus,
     ValuePurged,
 )
 from cosessiond.store.pacing import Load
-from cosessiond.store.record import Attached, AuditSpan, Record
-from cosessiond.store.room import Report, Room
+from cosessiond.store.record import Attached, Record
+from cosessiond.store.room import Room
+from cosessiond.store.tickets import Slice, SliceFailed, Subscriber, Ticket, Took
+from cosessiond.store.upkeep import Upkeep
 
-Done = Callable[[Outcome], None]
 #: Questions after a request id that one slice answers: each may be about 128 writes, and hundreds may wait.
 ASKED_SLICE: Final = 16
-
-
-class Ticket(Struct, frozen=True, gc=False):
-    """A batch waiting for its outcome, and the audit records that are written with it.
-
-    `asks`: it writes nothing, and only asks what became of its request id.
-    """
-
-    batch: Batch
-    done: Done
-    size: int  # about what it will leave behind, in bytes
-    records: tuple[Record, ...] = ()
-    asks: bool = False
-
-    @property
-    def writes(self) -> int:
-        """Of the branch that has more."""
-        return max(len(self.batch.then), len(self.batch.otherwise))
-
-
-class Slice(Struct, frozen=True, gc=False):
-    """A bounded piece of other work (a page of a read, a part of a purge): `run` runs on the thread, `done` on the loop
-    with its result or the exception.
-    """
-
-    run: Callable[[Engine], Any]
-    done: Callable[[Any], None]
-
-
-class SliceFailed(Struct, frozen=True):
-    """A slice met a bug of ours."""
-
-    error: Exception
-
-
-class Took(Struct, frozen=True, gc=False):
-    """One group on the thread, by its clock: when it was taken, written, durable (0.0: it wrote nothing) and done; and
-    of how many batches it was.
-    """
-
-    taken_s: float
-    written_s: float
-    synced_s: float
-    done_s: float
-    batches: int
-
-
-class Subscriber(Protocol):
-    """Who is told, on the loop."""
-
-    def publish(self, tickets: Sequence[Ticket], outcomes: Sequence[Outcome], took: Took | None = None) -> None:
-        """One group is durable; `took` says when, where a clock was given."""
-        ...
-
-    def tended(self, position: Position, surplus: Surplus, stored_bytes: int) -> None:
-        """Upkeep was done: the lower end of the log window may have moved, so much is still to be trimmed, and so
-        much is in use.
-        """
-        ...
-
-    def stalled(self, stall_s: float) -> None:
-        """What is committed next has waited so long for upkeep."""
-        ...
-
-    def audited(self, span: AuditSpan, settled: int, dropped: int) -> None:
-        """The audit has moved. Of `settled` records that went alone, `dropped` found no room on the disk."""
-        ...
-
-    def roomed(self, report: Report) -> None:
-        """There is room on the disk again or no more, or another part of the reserve is held."""
-        ...
-
-    def broken(self, error: StoreBroken) -> None:
-        """The engine failed; nothing more will be committed or answered."""
-        ...
-
-
-class CommitPath(Protocol):
-    """Where batches and slices go in; the thread here, an inline one in the simulation."""
-
-    def submit(self, ticket: Ticket) -> None:
-        """Queue a batch, behind all earlier ones."""
-        ...
-
-    def note(self, record: Record) -> None:
-        """Queue an audit record that goes alone."""
-        ...
-
-    def run(self, job: Slice) -> None:
-        """Queue a slice; it sees every batch submitted and committed before it runs."""
-        ...
 
 
 class Worker:
@@ -169,10 +73,7 @@ class Worker:
         self._slices: deque[Slice] = deque()
         self._span = engine.audit_span()
         self._cutting = True  # there may be more in the audit than is to be kept
-        # What holds up no commit: what could not be done for want of room, and what was to be trimmed at the start.
-        self._spared = Load(surplus_batches=engine.surplus.batches, surplus_bytes=engine.surplus.bytes)
-        self._hopeless = False  # the last trimming found no room
-        self._trimming = False  # begun and not done
+        self._upkeep = Upkeep(engine, self._room, now_s)
         self._share = 1.0  # of a full group that the next one may be
         self._tended = False
         self.failed = False
@@ -208,25 +109,8 @@ class Worker:
         return not self.failed and bool(self._tickets or self._asking or self._notes or self._slices)
 
     def load(self) -> Load:
-        """How far upkeep is behind."""
-        engine = self._engine
-        batches, size, asked, ended = engine.surplus
-        rows, unmoved = engine.unsettled_rows, engine.unmoved_bytes
-        was = self._spared
-        spared = self._spared = Load(
-            min(was.unsettled_rows, rows),
-            min(was.unmoved_bytes, unmoved),
-            min(was.surplus_batches, batches),
-            min(was.surplus_bytes, size),
-        )
-        return Load(
-            rows - spared.unsettled_rows,
-            unmoved - spared.unmoved_bytes,
-            batches - spared.surplus_batches,
-            size - spared.surplus_bytes,
-            is_asked=not self._hopeless and any((asked, ended, spared.surplus_batches, spared.surplus_bytes)),
-            is_unfinished=self._trimming and any(engine.surplus),
-        )
+        """How far upkeep is behind, as far as it is done at all."""
+        return Load() if self._is_idle else self._upkeep.load()
 
     def step(self) -> None:
         """One group, then slices."""
@@ -239,7 +123,7 @@ class Worker:
                 self._commit(self._share)
                 self._stall_s = 0.0
             began_s = self._now_s()
-            load = Load() if self._is_idle else self.load()
+            load = self.load()
             slices = pacing.slices(load)
             if self._cutting and not self._is_idle:  # beside the turns of the others: neither is put off by the other
                 self._cut()
@@ -247,9 +131,11 @@ class Worker:
             if self._asking and self._asking[0][0] <= self._done:
                 self._answer()
                 slices = max(1, slices - 1)
-            while slices > 0 and (cost := self._slice(load)):
+            is_first = True
+            while slices > 0 and (cost := self._slice(load, slices, began_s, is_first=is_first)):
                 slices -= cost
-                load = Load() if self._is_idle else self.load()
+                is_first = False
+                load = self.load()
             self._share = pacing.share(load)  # now, so that the next group does not wait for the reckoning
             if self._room.wants and not self._tickets and not self._is_idle:
                 self._room.hold()
@@ -259,18 +145,36 @@ class Worker:
             self.failed = True
             self._deliver(self._subscriber.broken, error)
 
-    def _slice(self, load: Load) -> int:
-        """A read or some upkeep, in turns; what it counts as, 0 when there is nothing to do."""
-        task = pacing.task(load, waiting=bool(self._tickets))
+    def _slice(self, load: Load, slices: int, began_s: float, *, is_first: bool) -> int:
+        """A read or some upkeep, in turns; what it counts as, 0 when there is nothing to do in this gap."""
+        left_s = pacing.GAP_S - (self._now_s() - began_s)
+        waiting = bool(self._tickets)
+        task = pacing.task(load, waiting=waiting)
         if task is not None and not (self._slices and self._tended):
-            self._tend(task)
-            self._tended = True
-            return pacing.MOVE_SLICES if task == "move" else 1
-        if self._slices:
+            return self._tend(load, task, slices, left_s, is_first=is_first)
+        if self._slices and (is_first or left_s > 0):
             self._take_slice(self._slices.popleft())
             self._tended = False
             return 1
         return 0
+
+    def _tend(self, load: Load, task: pacing.Task, slices: int, left_s: float, *, is_first: bool) -> int:
+        """One piece of upkeep, as large as there is time for; what it counts as."""
+        if task == "move":
+            if self._tickets and not is_first:
+                return 0  # the next gap begins with it
+            self._upkeep.move()
+            cost = pacing.MOVE_SLICES
+        else:
+            rows = pacing.rows(load, task, slices, self._upkeep.pace, left_s, is_first=is_first)
+            if not rows:
+                return 0
+            self._upkeep.settle(rows) if task == "settle" else self._upkeep.trim(rows)
+            cost = -(-rows // pacing.SLICE_ROWS)
+        self._tended = True
+        engine = self._engine
+        self._deliver(self._subscriber.tended, engine.position(), engine.surplus, engine.stored_bytes)
+        return cost
 
     def _commit(self, share: float) -> None:
         group: list[Ticket] = []
@@ -292,7 +196,7 @@ class Worker:
         self._tell_of_room()  # first, so that whoever is refused finds it said
         if group:
             self._done += len(group)
-            self._hopeless = False  # there may be room again: what is asked to go is tried once more
+            self._upkeep.hope()
             self._deliver(self._subscriber.publish, group, outcomes, took)
         if records or notes:
             self._cutting = True
@@ -320,7 +224,7 @@ class Worker:
 
     def _take_slice(self, job: Slice) -> None:
         try:
-            self._hopeless = False  # it may have asked for something to go
+            self._upkeep.hope()
             result: Any = job.run(self._engine)
         except (BelowWindow, ValuePurged) as error:
             result = error
@@ -338,29 +242,6 @@ class Worker:
         """One slice of dropping what the audit no longer keeps."""
         self._cutting = self._engine.cut(pacing.SLICE_ROWS) > 0
         self._tell_of_audit(0)
-
-    def _tend(self, task: pacing.Task) -> None:
-        """One slice of upkeep. What there is no room for on the disk is left alone until as much again has gathered."""
-        engine = self._engine
-        if task == "settle":
-            done = rationing.tend(self._room, lambda: engine.settle(pacing.SLICE_ROWS))
-            self._spared = self._spared._replace(unsettled_rows=0 if done else engine.unsettled_rows)
-        elif task == "move":
-            rationing.tend(self._room, lambda: _move(engine))
-            self._spared = self._spared._replace(unmoved_bytes=engine.unmoved_bytes)
-        else:
-            self._trimming = engine.trim(pacing.SLICE_ROWS) > 0
-            self._hopeless = not self._trimming and any(engine.surplus)
-            if self._hopeless:
-                left = engine.surplus
-                self._spared = self._spared._replace(surplus_batches=left.batches, surplus_bytes=left.bytes)
-        self._deliver(self._subscriber.tended, engine.position(), engine.surplus, engine.stored_bytes)
-
-
-def _move(engine: Engine) -> bool:
-    before = engine.unmoved_bytes
-    engine.move()
-    return engine.unmoved_bytes < before
 
 
 class CommitThread:

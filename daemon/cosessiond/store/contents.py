@@ -17,7 +17,7 @@ from typing import Final, NamedTuple, Self
 
 from msgspec import DecodeError
 
-from cosessiond.store import reads, schema
+from cosessiond.store import logged, reads, schema
 from cosessiond.store.engine import Applied, Committed, Entry, EntryId, StoreBroken, VersionRow
 from cosessiond.store.writes import entry_of
 
@@ -49,7 +49,7 @@ class Contents:
             meta = reads.read_meta(self._db)
             self.epoch: Final = meta.epoch
             revision = meta.revision
-            for outcome, _, _ in reads.log_after(self._db, meta.revision, meta.chain_hash, _NO_BOUND):
+            for outcome, _, _ in logged.log_after(self._db, meta.revision, meta.chain_hash, _NO_BOUND):
                 revision = outcome.revision
                 for change in outcome.changes:
                     self._above.setdefault(change.id, []).append((change, outcome))

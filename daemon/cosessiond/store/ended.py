@@ -147,14 +147,16 @@ class Ended:
 
     def _drop_these(self, which: str, bounds: tuple[object, ...], rows_max: int) -> tuple[int, bool]:
         rows = self._db.execute(which, (*bounds, rows_max)).fetchall()
-        done = deleted = 0
+        done = 0
+        dropped: list[tuple[int]] = []
         for rowid, value_bytes in rows:
             if done >= rows_max:
                 break
-            self._db.execute(_DROP, (rowid,))
-            deleted += 1
+            dropped.append((rowid,))
             done += 1 + value_bytes // PAGE_BYTES
-        return done, deleted == len(rows) < rows_max
+        if dropped:
+            self._db.executemany(_DROP, dropped)
+        return done, len(dropped) == len(rows) < rows_max
 
     def _is_newer(self, id: EntryId, revision: int) -> bool:
         """Whether anything happened to the key after `revision`."""

@@ -13,7 +13,7 @@ from typing import Final
 from msgspec import DecodeError
 
 from cosession.errors import ConfigError
-from cosessiond.store import reads, schema
+from cosessiond.store import logged, reads, schema
 from cosessiond.store.engine import EntryId, StoreBroken
 from cosessiond.store.hash import is_trace
 
@@ -36,7 +36,7 @@ def _holds(db: sqlite3.Connection, id: EntryId, before: int) -> bool:
         if row[4] == "put" and not is_trace(row[12]):
             return True
     meta = reads.read_meta(db)
-    for outcome, _, _ in reads.log_after(db, meta.revision, meta.chain_hash, _NO_BOUND):  # what has no version yet
+    for outcome, _, _ in logged.log_after(db, meta.revision, meta.chain_hash, _NO_BOUND):  # what has no version yet
         if outcome.revision < before and any(
             change.id == id and change.kind == "put" and not is_trace(change.value) for change in outcome.changes
         ):

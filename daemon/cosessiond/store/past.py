@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Final
 
-from cosessiond.store import continuity, reads
+from cosessiond.store import continuity, links, reads
 from cosessiond.store.behind import Behind
 from cosessiond.store.continuity import Link, Standing
 from cosessiond.store.engine import Entry, EntryId, Page, VersionRow
@@ -26,8 +26,8 @@ def entry_at(db: sqlite3.Connection, behind: Behind, id: EntryId, revision: int,
     if key in newest:
         entry = newest[key]
     else:
-        found = reads.link_below(db, id, revision + 1)
-        above = reads.link_above(db, id, revision) or _oldest(behind, id)
+        found = links.link_below(db, id, revision + 1)
+        above = links.link_above(db, id, revision) or _oldest(behind, id)
         _judge(id, found, above, standing)
         entry = reads.entry_at(db, id, revision)
     return None if entry is None else reads.whole(entry)
@@ -35,7 +35,7 @@ def entry_at(db: sqlite3.Connection, behind: Behind, id: EntryId, revision: int,
 
 def _oldest(behind: Behind, id: EntryId) -> Link | None:
     rows = behind.history(id)
-    return reads.link_of(rows[-1]) if rows else None
+    return links.link_of(rows[-1]) if rows else None
 
 
 def _judge(id: EntryId, found: Link | None, above: Link | None, standing: Standing) -> None:
@@ -103,10 +103,10 @@ def history(
     if len(rows) < shown:
         kept = shown - len(rows)
         older = reads.history(db, id, limit=limit, before=before, versions_max=kept, ended=ended)
-        above = reads.link_above(db, id, before - 1) if before > 0 else None
+        above = links.link_above(db, id, before - 1) if before > 0 else None
         if above is None and rows:
-            above = reads.link_of(rows[-1])
-        _check_line(db, id, list(map(reads.link_of, older)), above, kept=kept, ended=ended, standing=standing)
+            above = links.link_of(rows[-1])
+        _check_line(db, id, list(map(links.link_of, older)), above, kept=kept, ended=ended, standing=standing)
         found += older
     return found[:limit]
 
@@ -124,11 +124,11 @@ def _check_line(
     """Whether nothing is missing among the versions of a page, above them and below them."""
     line = [above, *found] if above else found
     if line:
-        below = reads.link_below(db, id, line[-1].mod_revision)
+        below = links.link_below(db, id, line[-1].mod_revision)
     else:
-        below = reads.link_below(db, id, continuity.REVISION_END)
+        below = links.link_below(db, id, continuity.REVISION_END)
     line = [*line, below] if below else line
     if above is None:
         continuity.check_newest(id, line[0] if line else None, standing)
-    is_cut = below is not None or bool(line and line[-1].mod_revision < ended) or reads.has_versions(db, id, kept)
+    is_cut = below is not None or bool(line and line[-1].mod_revision < ended) or links.has_versions(db, id, kept)
     continuity.check(id, line, since=standing.since, is_cut=is_cut)

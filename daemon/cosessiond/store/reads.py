@@ -7,12 +7,13 @@ StoreDamaged; `sqlite.SqliteEngine` translates.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from typing import Any, Final
 
 from msgspec import Struct, msgpack, structs
 
+from cosessiond.store import links
 from cosessiond.store.continuity import Link
 from cosessiond.store.engine import (
     PAST_BYTES,
@@ -27,7 +28,7 @@ from cosessiond.store.engine import (
     ValuePurged,
     VersionRow,
 )
-from cosessiond.store.hash import ROW_HASH_BYTES, chain_hash, is_trace, record_hash, row_hash, version_hash
+from cosessiond.store.hash import ROW_HASH_BYTES, is_trace, record_hash, row_hash, version_hash
 from cosessiond.store.keys import end_of
 
 
@@ -71,7 +72,6 @@ _VERSIONS_IN_ORDER: Final = _ALL_VERSIONS + " ORDER BY space, project, key, mod_
 _VERSION_AT: Final = _VERSIONS_OF + " AND mod_revision <= ? ORDER BY mod_revision DESC LIMIT 1"
 _VERSIONS_INSIDE: Final = _VERSIONS_OF + " AND mod_revision > ? AND mod_revision < ? ORDER BY mod_revision"
 _VERSION_OF: Final = _VERSIONS_OF + " AND mod_revision = ?"
-_NEWEST_BATCHES: Final = "SELECT revision, length(body) FROM log WHERE revision <= ? ORDER BY revision DESC LIMIT ?"
 _REQUEST: Final = "SELECT revision, request_id, request_hash, time_ms, body, hash FROM requests WHERE request_id = ?"
 _ALL_REQUESTS: Final = _REQUEST.partition(" WHERE")[0]
 _VERSIONS_BEHIND: Final = (
@@ -94,11 +94,6 @@ _NTH_NEWEST: Final = (
 _VERSIONS_BETWEEN: Final = (
     _VERSIONS_OF + " AND mod_revision >= ? AND mod_revision < ? ORDER BY mod_revision DESC LIMIT ?"
 )
-_LINKS: Final = (
-    "SELECT mod_revision, kind, version, create_revision FROM versions WHERE space = ? AND project = ? AND key = ?"
-)
-_LINK_ABOVE: Final = _LINKS + " AND mod_revision > ? ORDER BY mod_revision LIMIT 1"
-_LINK_BELOW: Final = _LINKS + " AND mod_revision < ? ORDER BY mod_revision DESC LIMIT 1"
 _ROWID_OF: Final = "SELECT rowid FROM versions WHERE space = ? AND project = ? AND key = ? AND mod_revision = ?"
 _HASH_OF: Final = "SELECT hash FROM entries WHERE space = ? AND project = ? AND key = ?"
 _HASHES_BETWEEN: Final = (
@@ -211,108 +206,6 @@ def requests_after(db: sqlite3.Connection, revision: int, rows_max: int) -> list
     return db.execute(_REQUESTS_AFTER, (revision, rows_max)).fetchall()
 
 
-def changes(db: sqlite3.Connection, after: int, rows_max: int, bytes_max: int, *, newest: int) -> list[Committed]:
-    """Batches above `after`, of which there are some up to `newest`, each checked against the chain; see
-    `Engine.changes`.
-    """
-    previous = _chain_before(db, after)
-    found: list[Committed] = []
-    size = 0
-    for revision, body, digest in db.execute(
-        "SELECT revision, body, hash FROM log WHERE revision > ? ORDER BY revision LIMIT ?",
-        (after, max(1, min(rows_max, 2**62))),
-    ):
-        outcome = decode_body(revision, body)
-        if found and size + len(body) > bytes_max:
-            return found
-        size += len(body)
-        _check_link(previous, outcome, digest, after + len(found) + 1)
-        previous = digest
-        found.append(outcome)
-    reached = after + len(found)
-    if len(found) < rows_max and reached < newest:
-        raise StoreDamaged(f"cannot trust the store: revision {reached + 1} is missing from the log")
-    return found
-
-
-def log_after(
-    db: sqlite3.Connection, after: int, head: bytes, rows_max: int
-) -> Iterator[tuple[Committed, bytes, bytes]]:
-    """The next batches above `after`, where the chain stood at `head`: outcome, chain hash, body; each checked."""
-    for expected, (revision, body, digest) in enumerate(
-        db.execute(
-            "SELECT revision, body, hash FROM log WHERE revision > ? ORDER BY revision LIMIT ?", (after, rows_max)
-        ),
-        start=after + 1,
-    ):
-        outcome = decode_body(revision, body)
-        _check_link(head, outcome, digest, expected)
-        head = digest
-        yield outcome, digest, body
-
-
-def verify_chain(db: sqlite3.Connection, meta: Meta, *, batches_max: int, bytes_max: int) -> dict[str, int]:
-    """Recompute the chain over the newest batches up to the recorded head, as many as fit; raises StoreDamaged.
-
-    Returns the ids of requests in them of which a search finds no record, by their revision.
-    """
-    lost: dict[str, int] = {}
-    after, size = meta.revision, 0
-    for revision, body_bytes in db.execute(_NEWEST_BATCHES, (meta.revision, batches_max)):
-        size += body_bytes
-        if size > bytes_max and after < meta.revision:
-            break
-        after = min(after, revision - 1)
-    after = max(after, meta.compact_revision - 1)
-    previous = _chain_before(db, after)
-    expected = after + 1
-    for revision, body, digest in db.execute(
-        "SELECT revision, body, hash FROM log WHERE revision > ? AND revision <= ? ORDER BY revision",
-        (after, meta.revision),
-    ):
-        outcome = decode_body(revision, body)
-        _check_link(previous, outcome, digest, expected)
-        if revision > meta.forgotten_revision and is_request_lost(db, outcome):
-            lost[outcome.origin.request_id] = revision
-        previous = digest
-        expected += 1
-    if expected != meta.revision + 1 or previous != meta.chain_hash:
-        raise StoreDamaged(
-            f"cannot trust the store: the log ends at revision {expected - 1}, recorded is {meta.revision}"
-        )
-    return lost
-
-
-def is_request_lost(db: sqlite3.Connection, outcome: Committed) -> bool:
-    """Whether a batch has a request id, which is kept, and a search does not find the record of it."""
-    request_id = outcome.origin.request_id
-    kept = request_columns(db, request_id) if request_id else (outcome.revision,)
-    # A later one is of an id that was forgotten in between.
-    return kept is None or not isinstance(kept[0], int) or kept[0] < outcome.revision
-
-
-def _chain_before(db: sqlite3.Connection, revision: int) -> bytes:
-    digest = chain_at(db, revision)
-    if digest is None:
-        raise StoreDamaged(f"cannot trust the store: revision {revision} is missing from the log")
-    return digest
-
-
-def chain_at(db: sqlite3.Connection, revision: int) -> bytes | None:
-    """The recorded chain hash of a revision in the log or just below it, None for others."""
-    row = db.execute("SELECT hash FROM log WHERE revision = ?", (revision,)).fetchone()
-    if row is None:
-        row = db.execute("SELECT anchor_hash FROM meta WHERE compact_revision = ?", (revision + 1,)).fetchone()
-    return row[0] if row else None
-
-
-def _check_link(previous: bytes, outcome: Committed, digest: bytes, expected: int) -> None:
-    if outcome.revision != expected:
-        raise StoreDamaged(f"cannot trust the store: revision {expected} is missing from the log")
-    if chain_hash(previous, outcome.revision, outcome.time_ms, outcome.origin, outcome.changes) != digest:
-        raise StoreDamaged(f"cannot trust the store: revision {outcome.revision} does not match its hash")
-
-
 def entry_at(db: sqlite3.Connection, id: EntryId, revision: int) -> Entry | None:
     """See `Engine.entry_at`."""
     row = db.execute(_VERSION_AT, (*id, revision)).fetchone()
@@ -336,51 +229,22 @@ def range_at(
     reached = after
     keys = _STANDING_BEHIND if after >= prefix else _STANDING_FROM
     bounds = (space, project, max(after, prefix), end_of(prefix), revision, PAST_KEYS)
-    for key, rowid, value_bytes, *links in db.execute(keys, bounds):
+    for key, rowid, value_bytes, *row in db.execute(keys, bounds):
         looked += 1
-        standing, above = _link(links[:4]), _link(links[4:])
+        standing, above = links.link_in(row[:4]), links.link_in(row[4:])
         judge(key, standing, above)
         if standing and standing.kind == "put":
             size += value_bytes
             if len(found) == limit or (found and size > PAST_BYTES):
                 return Page(tuple(found), more=True, reached=reached)
-            row = db.execute(_VERSION_IN, (rowid,)).fetchone()
-            entry = entry_of_version(row) if row else None
+            version = db.execute(_VERSION_IN, (rowid,)).fetchone()
+            entry = entry_of_version(version) if version else None
             if entry is None or (*entry.id, entry.mod_revision) != (space, project, key, standing.mod_revision):
                 raise StoreDamaged(f"cannot trust the store: a search for {key!r} leads to another row")
             found.append(entry)
         reached = key
     more = looked == PAST_KEYS
     return Page(tuple(found), more, reached if more else "")
-
-
-def _link(columns: Sequence[Any] | None) -> Link | None:
-    """Of a row that is not checked yet; None when there is none."""
-    if columns is None or columns[0] is None:
-        return None
-    if tuple(map(type, columns)) != (int, str, int, int):
-        raise StoreDamaged(f"cannot trust the store: a version at revision {columns[0]} is no version")
-    return Link(*columns)
-
-
-def link_of(row: VersionRow) -> Link:
-    """What a version says of its place."""
-    return Link(row.mod_revision, row.kind, row.version, row.create_revision)
-
-
-def link_above(db: sqlite3.Connection, id: EntryId, revision: int) -> Link | None:
-    """The oldest version above a revision, unchecked."""
-    return _link(db.execute(_LINK_ABOVE, (*id, revision)).fetchone())
-
-
-def link_below(db: sqlite3.Connection, id: EntryId, revision: int) -> Link | None:
-    """The newest version below a revision, unchecked."""
-    return _link(db.execute(_LINK_BELOW, (*id, revision)).fetchone())
-
-
-def has_versions(db: sqlite3.Connection, id: EntryId, count: int) -> bool:
-    """Whether an entry has at least so many."""
-    return db.execute(_NTH_NEWEST, (*id, count - 1)).fetchone() is not None
 
 
 def version_rowid(db: sqlite3.Connection, id: EntryId, revision: int) -> int:

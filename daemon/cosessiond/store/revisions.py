@@ -22,7 +22,6 @@ from cosession.messages.limits import (
 )
 from cosessiond.clock import Clock
 from cosessiond.metrics import Metrics
-from cosessiond.store.commit import CommitPath, Slice, SliceFailed, Ticket, Took
 from cosessiond.store.engine import (
     BATCH_FORMAT,
     Applied,
@@ -51,6 +50,7 @@ from cosessiond.store.record import AuditSpan, Record
 from cosessiond.store.room import Report
 from cosessiond.store.snapshot import Snapshots
 from cosessiond.store.stalls import Stalls
+from cosessiond.store.tickets import CommitPath, Slice, SliceFailed, Ticket, Took
 
 #: What a proposal ends as: the commit, None when there was nothing to write, or why it could not be.
 Result = Committed | CosessionError | None
@@ -309,11 +309,11 @@ class Store:
         self.flush()
 
     def stalled(self, stall_s: float) -> None:
-        """See `commit.Subscriber`."""
+        """See `tickets.Subscriber`."""
         self.stalls.add(stall_s)
 
     def tended(self, position: Position, surplus: Surplus, stored_bytes: int) -> None:
-        """See `commit.Subscriber`."""
+        """See `tickets.Subscriber`."""
         self.compact_revision = position.compact_revision
         self.surplus_batches = surplus.batches + surplus.asked
         self.surplus_bytes = surplus.bytes
@@ -327,7 +327,7 @@ class Store:
         self._metrics.level("database_bytes", stored_bytes, self._quota.limits.database_bytes_max)
 
     def audited(self, span: AuditSpan, settled: int, dropped: int) -> None:
-        """See `commit.Subscriber`."""
+        """See `tickets.Subscriber`."""
         self._noted -= settled
         if dropped:
             self._metrics.count("audit.dropped", dropped)
@@ -337,11 +337,11 @@ class Store:
             self.flush()
 
     def roomed(self, report: Report) -> None:
-        """See `commit.Subscriber`."""
+        """See `tickets.Subscriber`."""
         self.on_room(report)
 
     def broken(self, error: StoreBroken) -> None:
-        """See `commit.Subscriber`."""
+        """See `tickets.Subscriber`."""
         self._on_broken(error)
 
     def _publish_one(self, outcome: Committed) -> None:

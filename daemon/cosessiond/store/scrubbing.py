@@ -13,7 +13,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Any, Final, NamedTuple
 
-from cosessiond.store import behind, continuity, reads
+from cosessiond.store import behind, continuity, links, logged, reads
 from cosessiond.store.auditing import AuditTable
 from cosessiond.store.behind import Behind
 from cosessiond.store.continuity import Link
@@ -66,7 +66,7 @@ def _log(db: sqlite3.Connection, known: Known, at: Scrubbed, rows_max: int) -> S
     if after >= settled.revision:
         return _next(at, 0, _position(db, settled))
     try:
-        found = reads.changes(db, after, rows_max, _BYTES_MAX, newest=settled.revision)
+        found = logged.changes(db, after, rows_max, _BYTES_MAX, newest=settled.revision)
     except (StoreDamaged, *UNREADABLE) as error:
         if hasattr(error, "sqlite_errorcode"):  # it is a page, not a row
             raise
@@ -101,7 +101,7 @@ def _derived(db: sqlite3.Connection, known: Known, outcome: Committed) -> list[s
         found = reads.version_columns(db, id, revision)
         if found is None or (_said(found) != _said(row) and _is_whole(found)):  # others the pass over versions tells
             wrong.append(f"cannot trust the store: version {revision} of {id[2]!r} is not what the log says")
-    if outcome.revision > settled.forgotten_revision and reads.is_request_lost(db, outcome):
+    if outcome.revision > settled.forgotten_revision and logged.is_request_lost(db, outcome):
         request_id = outcome.origin.request_id
         known.lost[request_id] = outcome.revision
         wrong.append(f"cannot trust the store: the outcome of request {request_id!r} is missing")
@@ -183,11 +183,11 @@ def _check_place(db: sqlite3.Connection, known: Known, id: EntryId, number: int,
     """A row of versions is found by a search, and the one before it is there."""
     if reads.version_rowid(db, id, link.mod_revision) != number:
         raise StoreDamaged(f"cannot trust the store: version {link.mod_revision} of {id[2]!r} is found by no search")
-    below = reads.link_below(db, id, link.mod_revision)
+    below = links.link_below(db, id, link.mod_revision)
     is_cut = (
         below is not None
         or link.mod_revision < known.ended.before(id)
-        or reads.has_versions(db, id, known.window.versions_in(id[0]))
+        or links.has_versions(db, id, known.window.versions_in(id[0]))
     )
     since = continuity.since_of(known.settled.revision)
     continuity.check(id, [link, below] if below else [link], since=since, is_cut=is_cut)

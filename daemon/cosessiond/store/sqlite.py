@@ -5,26 +5,25 @@ position are derived from it and written behind, in slices (`store.behind`); a s
 entries are also held in memory, as the engine is the only one that ever has the file open: compares never wait for a
 read.
 
-Rule: this module and its neighbours `schema`, `reads`, `writes`, `behind`, `trimming`, `ended`, `auditing`,
+Rule: this module and its neighbours `schema`, `tables`, `reads`, `writes`, `behind`, `trimming`, `ended`, `auditing`,
 `epochs` alone speak SQL, and every SQLite error leaves them as StoreBroken, or as Refused(disk_full) when it is certain
 that nothing was written.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from msgspec import DecodeError
 
 from cosession.errors import ConfigError
-from cosessiond.store import behind, epochs, marks, past, purging, reads, schema, scrubbing, wal, walcheck
+from cosessiond.store import epochs, logged, marks, past, purging, reads, schema, scrubbing, wal, walcheck
 from cosessiond.store.apply import Evaluated, evaluate
-from cosessiond.store.auditing import AuditTable, due
+from cosessiond.store.auditing import due
 from cosessiond.store.continuity import Standing, since_of
 from cosessiond.store.copying import Copying
 from cosessiond.store.engine import (
@@ -43,7 +42,6 @@ from cosessiond.store.engine import (
     Scrubbed,
     StoreBroken,
     StoreDamaged,
-    Surplus,
     VersionRow,
     Window,
 )
@@ -53,7 +51,7 @@ from cosessiond.store.live import Live
 from cosessiond.store.marks import Mark
 from cosessiond.store.record import Attached, AuditSpan, KeptRecord, Record
 from cosessiond.store.requests import RequestIds
-from cosessiond.store.summing import Sum
+from cosessiond.store.tables import Tables
 from cosessiond.store.trimming import Trimming
 from cosessiond.store.writes import Group, entry_of, log_body
 
@@ -70,24 +68,15 @@ BEHIND_ROWS_MAX: Final = 65_536
 T = TypeVar("T")
 
 
-class SqliteEngine:
+class SqliteEngine(Tables):
     """The `Engine` over one SQLite file. Open it with `SqliteEngine.open`."""
 
     name = "sqlite"
 
     def __init__(self, db: sqlite3.Connection, path: Path, window: Window) -> None:
+        super().__init__(db, Path(f"{path}-wal"), window)
         self.moments = Moments()
-        self._db = db
-        self._wal_path = Path(f"{path}-wal")
-        self._wal = wal.Wal(self._wal_path)
-        self._window = window
-        self._live, self._behind = Live(), behind.Behind()
-        self._meta = reads.read_meta(db)
-        self._settled = self._meta  # as the tables have it
-        self._requests = RequestIds(db, window)
-        self._trimming = Trimming(db, window, self._behind)
-        self._audit = AuditTable(db, window)
-        self._sum = Sum()
+        self._live = Live()
         self._lost: dict[str, int] = {}  # request ids that the log has and a search does not find, by their revision
 
     @classmethod
@@ -124,7 +113,7 @@ class SqliteEngine:
             engine = cls(db, path, window)
             engine._load()
             if mark:
-                marks.judge(mark, engine.position(), lambda revision: reads.chain_at(db, revision))
+                marks.judge(mark, engine.position(), lambda revision: logged.chain_at(db, revision))
             # What was recovered may be in the page cache only, if a sync has failed before: it is written and synced
             # anew before anyone is told of it.
             schema.checkpoint(db)
@@ -294,19 +283,6 @@ class SqliteEngine:
             self.moments.written_s = self.moments.now_s()
         self.moments.synced_s = self.moments.now_s()
 
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        yield  # not in a try: whoever catches the error decides between rolling back and stopping
-        self._db.execute("COMMIT")
-
-    def _roll_back(self) -> None:
-        try:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-        except sqlite3.Error as error:
-            raise StoreBroken(f"cannot roll back: {error}") from error
-
     # -- reading ---------------------------------------------------------------------------------------------------
 
     def changes(self, after: int, rows_max: int, bytes_max: int) -> list[Committed]:
@@ -315,7 +291,7 @@ class SqliteEngine:
             raise BelowWindow(self._meta.compact_revision)
         if after >= self._meta.revision:
             return []
-        return self._guard(reads.changes, after, rows_max, bytes_max, newest=self._meta.revision)
+        return self._guard(logged.changes, after, rows_max, bytes_max, newest=self._meta.revision)
 
     def entry_at(self, id: EntryId, revision: int) -> Entry | None:
         """See `Engine`."""
@@ -373,46 +349,7 @@ class SqliteEngine:
         """See `Engine`."""
         return self._guard(lambda _: self._audit.since(time_ms))
 
-    def _guard(self, read: Callable[..., T], *arguments: Any, **named: Any) -> T:
-        try:
-            return read(self._db, *arguments, **named)
-        except (sqlite3.Error, DecodeError) as error:
-            raise schema.broken("cannot read the store", error) from error
-
-    # -- upkeep ----------------------------------------------------------------------------------------------------
-
-    @property
-    def unsettled_rows(self) -> int:
-        """See `Engine`."""
-        return self._behind.rows
-
-    def settle(self, rows_max: int) -> bool:
-        """See `Engine`."""
-        if not self._behind:
-            return True
-        steps = self._behind.first(rows_max)
-        change = self._sum.change(self._db, steps)
-
-        def write() -> None:
-            with self._transaction():
-                behind.write(self._db, steps)
-
-        if not self._unless_full(write):
-            return False
-        self._sum.changed(change)
-        self._settled = steps[-1].meta
-        self._behind.written(steps)
-        self._requests.written(steps[-1].outcome.revision)
-        return True
-
-    @property
-    def surplus(self) -> Surplus:
-        """See `Engine`."""
-        return self._trimming.surplus(self._meta)
-
-    def compact(self, revision: int) -> None:
-        """See `Engine`."""
-        self._trimming.compact(revision)
+    # -- other work ----------------------------------------------------------------------------------------------------
 
     def purge(self, id: EntryId, *, before: int, after: int, rows_max: int) -> Purged | None:
         """See `Engine`. What is behind is derived first: it holds values, and positions from before this."""
@@ -445,73 +382,11 @@ class SqliteEngine:
 
         return self._unless_full(erase) and erased
 
-    def trim(self, rows_max: int) -> int:
-        """See `Engine`. What follows from a batch is written before its log row goes."""
-        if not any(self.surplus):
-            return 0
-        if self.surplus.of_the_log and self._meta.compact_revision >= self._settled.revision:
-            rows = self._behind.rows
-            return rows - self._behind.rows if self.settle(rows_max) else 0
-        meta, settled = self._meta.copy(), self._settled.copy()
-        done = 0
-
-        def trim() -> None:
-            nonlocal done
-            done = self._trimming.trim(meta, settled, rows_max)
-
-        if not self._unless_full(trim):
-            return 0
-        self._behind.trimmed(meta, self._meta.log_bytes - meta.log_bytes)
-        self._meta, self._settled = meta, settled
-        return done
-
     def scrub(self, at: Scrubbed, rows_max: int) -> Scrubbed:
         """See `Engine`. What is behind is not looked at: it is not there yet."""
         memory = (self._live, self._behind, self._trimming.ended, self._audit)
         known = scrubbing.Known(self._settled, *memory, self._window, self._lost, self._sum)
         return scrubbing.scrub(self._db, known, at, rows_max)
-
-    def cut(self, rows_max: int) -> int:
-        """See `Engine`."""
-        done = 0
-
-        def trim() -> None:
-            nonlocal done
-            done = self._audit.trim(rows_max)
-
-        return done if self._unless_full(trim) else 0
-
-    def _unless_full(self, change: Callable[[], None]) -> bool:
-        """Carry out one transaction of upkeep; False when the disk had no room, and nothing was changed."""
-        try:
-            change()
-        except (sqlite3.Error, DecodeError) as error:
-            if isinstance(error, DecodeError) or not is_full(error, self._db):
-                found = schema.broken("cannot tend the store", error)
-                if isinstance(found, StoreDamaged):
-                    found.while_writing = True
-                raise found from error
-            self._roll_back()
-            return False
-        except StoreDamaged as error:
-            error.while_writing = True
-            raise
-        return True
-
-    @property
-    def stored_bytes(self) -> int:
-        """See `Engine`: of the pages that are not free."""
-        return self._guard(reads.used_bytes)
-
-    @property
-    def unmoved_bytes(self) -> int:
-        """See `Engine`: what the WAL holds."""
-        return self._wal.bytes()
-
-    def move(self) -> None:
-        """See `Engine`: a checkpoint, after which the WAL is written from its start again."""
-        if schema.checkpoint_in_place(self._db):
-            self._wal.moved()
 
     def begin_epoch(self, epoch: str, *, known: Iterable[int], time_ms: int) -> Position:
         """Go on in a new epoch, at a revision above all `known`; see `store.epochs`. For a store that nobody uses.
@@ -553,7 +428,7 @@ class SqliteEngine:
         meta = self._meta
         if meta.applied_revision != meta.revision:
             raise StoreDamaged("cannot trust the store: its record of the position disagrees with itself")
-        self._lost = reads.verify_chain(self._db, meta, batches_max=VERIFY_BATCHES, bytes_max=VERIFY_BYTES)
+        self._lost = logged.verify_chain(self._db, meta, batches_max=VERIFY_BATCHES, bytes_max=VERIFY_BYTES)
         entries = list(reads.entries(self._db))
         self._live = Live(entries)
         state = sum(int.from_bytes(entry.hash) for entry in entries)
@@ -565,7 +440,7 @@ class SqliteEngine:
     def _replay(self, *, settles: bool) -> bool:
         """Derive what follows from the next log rows that the tables have not; False when there are none."""
         meta, group = self._meta.copy(), Group(self._live)
-        for outcome, head, body in reads.log_after(self._db, meta.revision, meta.chain_hash, REPLAY_BATCHES):
+        for outcome, head, body in logged.log_after(self._db, meta.revision, meta.chain_hash, REPLAY_BATCHES):
             entries = [(change.id, entry_of(change, outcome)) for change in outcome.changes]
             meta.applied_position += 1
             self._take(outcome, entries, meta, group, head=head, body=body)

@@ -21,7 +21,7 @@ from msgspec import DecodeError, Struct
 
 from cosession.errors import ConfigError
 from cosessiond.process.files import open_plain
-from cosessiond.store import reads, schema
+from cosessiond.store import logged, reads, schema
 from cosessiond.store.auditing import AuditTable
 from cosessiond.store.engine import EntryId, StoreBroken, Window
 from cosessiond.store.hash import state_add, state_remove
@@ -153,7 +153,7 @@ def _follow(
 ) -> tuple[int, bytes, bytes]:
     """Walk the whole chain; what it has above the tables changes `live`. Where it ends: revision, chain, state."""
     revision, chain, state = meta.compact_revision - 1, meta.anchor_hash, meta.state_hash
-    for outcome, head, body in reads.log_after(db, revision, chain, _NO_BOUND):
+    for outcome, head, body in logged.log_after(db, revision, chain, _NO_BOUND):
         revision, chain = outcome.revision, head
         work.did(len(body))
         if revision == meta.revision and chain != meta.chain_hash:
