@@ -66,6 +66,9 @@ COMMANDS = {
     "debug statedir": "",
     "debug metrics": "",
 }
+#: They print a table, which fits the narrowest terminal that people have.
+TABLES = {"ls", "history", "diff", "blame", "backup list", "sessions", "audit", "claims", "watch"}
+TABLES |= {f"debug {name}" for name in ("clients", "watches", "queues", "locks", "trace", "statedir", "metrics")}
 #: They have tests of their own, since the daemon or the whole environment is theirs, or a daemon in the background.
 APART = {"demo", "stop", "restart", "logs", "backup restore", "backup export", "rescue", "doctor", "salvage"}
 APART |= {f"service {verb}" for verb in ("install", "uninstall", "status", "restart", "logs")}
@@ -110,9 +113,12 @@ def test_every_verb_is_plain_in_a_pipe(busy):
 def test_every_verb_is_ascii_where_the_terminal_is(busy):
     for verb, arguments in COMMANDS.items():
         command = busy.popen_command(*verb.split(), *shlex.split(arguments))
-        with Terminal(command, env={**busy.env, **ASCII, "NO_COLOR": "1"}, cwd=busy.cwd, columns=100) as terminal:
+        with Terminal(command, env={**busy.env, **ASCII, "NO_COLOR": "1"}, cwd=busy.cwd, columns=60) as terminal:
             assert terminal.finish() == 0, (verb, terminal.screen)
             assert terminal.raw.isascii(), verb
+            if verb in TABLES:
+                shown = [line for line in terminal.raw.decode().splitlines() if not line.startswith("cosession: ")]
+                assert max(map(len, shown)) <= 60, (verb, shown)
             if verb not in ("watch", "completion"):  # a status line is wiped; a script is what it is
                 colour = terminal.raw.replace(b"\r\x1b[K", b"")  # a bar, where the machine is slow, is wiped so
                 assert b"\x1b" not in colour, f"{verb}: NO_COLOR is set"

@@ -34,7 +34,7 @@ LINE = {
 PROJECT = {"cosession.cli.scope", "cosession.project"}
 #: What lasts on top of one question.
 WATCH = {
-    "cosession.cli.difference",
+    "cosession.cli.changed",
     "cosession.cli.following",
     "cosession.cli.live",
     "cosession.positions",

@@ -177,3 +177,32 @@ def test_no_colour_but_on_a_terminal(monkeypatch):
     monkeypatch.delenv("NO_COLOR")
     monkeypatch.setenv("TERM", "dumb")
     assert render.paint("x", "red") == "x"
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 200])
+@pytest.mark.parametrize("wide", [1, 3, 9])
+def test_a_table_fits_the_terminal_and_cuts_no_number(monkeypatch, capsys, columns, wide):
+    monkeypatch.setattr(render, "terminal_width", lambda: columns)
+    head = ["KEY", "SIZE", *(f"COLUMN{index}" for index in range(wide)), "WHAT IT IS"]
+    rows = [
+        [
+            "a/key/that/is/longer/than/one/would/like/it/to/be",
+            "1,234,567",
+            *("word" * 4 for _ in range(wide)),
+            "x" * 90,
+        ],
+        ["short", "8", *("w" for _ in range(wide)), "漢字" * 40],
+    ]
+    render.table(head, rows)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(render.cells, lines)) <= columns
+    assert any("1,234,567" in line for line in lines)
+    assert any("/to/be" in line for line in lines), "of a path the end is kept"
+
+
+def test_a_table_that_does_not_fit_stands_row_by_row(monkeypatch, capsys):
+    monkeypatch.setattr(render, "terminal_width", lambda: 40)
+    render.table(["NAME", *"ABCDEFGH", "WHAT"], [["one", *("some text here",) * 8, "it"], ["two", *"12345678", ""]])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "NAME  one"
+    assert lines[9:12] == ["WHAT  it", "", "NAME  two"]

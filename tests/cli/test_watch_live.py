@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from cosession.cli import difference
+from cosession.cli import changed
 from harness import MEASURED
 from terminal import Terminal
 
@@ -176,12 +176,12 @@ def test_sessions_live_and_die_on_a_terminal(cli, live):
 )
 def test_what_changed_in_words(before, after, words, monkeypatch):
     monkeypatch.setattr("cosession.cli.render.is_utf8", lambda _=None: True)
-    assert difference.changed(before, after) == words
+    assert changed.changed(before, after) == words
 
 
 def test_values_are_remembered_within_bounds(monkeypatch):
-    monkeypatch.setattr(difference, "REMEMBERED_BYTES_MAX", 1000)
-    remembered = difference.Remembered()
+    monkeypatch.setattr(changed, "REMEMBERED_BYTES_MAX", 1000)
+    remembered = changed.Remembered()
     for index in range(100):
         remembered.shown(f"k{index}", {"a": "x" * 90})
     assert remembered._bytes <= 1000

@@ -26,6 +26,8 @@ LIMIT = 100
 #: What `--follow` shows of the past, unless told otherwise.
 FOLLOW_LIMIT = 10
 LIMIT_MAX = 1_000_000
+#: With less room than this beside the other columns, what a record is about has its own line.
+ABOUT_CELLS_MIN = 16
 _WIDTHS = (7, 16, 12, 10)
 _STYLES = {"crashed": "red", "lost": "red", "suspect": "yellow", "active": "green", "closed": "dim"}
 _KIND_STYLES = {"denial": "yellow", "admin": "cyan"}
@@ -196,7 +198,9 @@ def _when(at: float) -> str:
 
 
 class _Lines:
-    """Rows with columns of the same width; they grow with what is longer."""
+    """Rows with columns of the same width; they grow with what is longer. Where the terminal leaves too little for what
+    a record is about, that stands on a line of its own, and of the date the month and day.
+    """
 
     def __init__(self, widths: list[int]) -> None:
         self._widths = widths
@@ -222,12 +226,17 @@ class _Lines:
         self._widths = [max(width, render.cells(cell)) for width, cell in zip(self._widths, middle, strict=True)]
         left = len("0000-00-00 00:00:00") + sum(self._widths) + 2 * (len(self._widths) + 1)
         room = render.terminal_width()
-        if room:
-            about = render.cut(about, max(room - left, 8))
         filled = [
             shown + " " * (width - render.cells(cell))
             for shown, cell, width in zip(styled[1:-1], middle, self._widths, strict=True)
         ]
+        if room and room - left < ABOUT_CELLS_MIN:
+            short = "WHEN" if not when[:1].isdigit() else when[5:16]
+            session = render.cut(middle[-1], room - sum(self._widths[:-1]) - 19)
+            head = "  ".join([f"{short:<11}", *filled[:-1], session]).rstrip()
+            return head if about in ("", "ABOUT") else f"{head}\n    {render.cut(about, room - 4)}"
+        if room:
+            about = render.cut(about, room - left)
         return "  ".join([render.pad(when, 19), *filled, about]).rstrip()
 
 

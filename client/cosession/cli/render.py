@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from typing import Any, TextIO
 
 WIDTH_MIN = 40
+#: A column of text is not made narrower than this in a table, nor the last one than that.
+CELL_CELLS_MIN = 10
+LAST_CELLS_MIN = 12
 KIB = 1024
 #: The first code point that JSON escapes as two (RFC 8259, section 7).
 ASTRAL = 0x10000
@@ -173,15 +176,53 @@ def pad(text: str, width: int) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Aligned columns; every cell is escaped, the last column is cut to the terminal."""
+    """Aligned columns; every cell is escaped. What is too wide for the terminal is cut, the last column first, numbers
+    never; where that leaves too little each row becomes lines of its own.
+    """
     body = [[escape(cell) for cell in row] for row in rows]
-    widths = [max(map(cells, column)) for column in zip(head, *body, strict=True)]
     room = terminal_width()
-    left = room - sum(widths[:-1]) - 2 * (len(widths) - 1)
+    columns = list(zip(head, *body, strict=True))
+    widths = _fitted(columns, room) if room else [max(map(cells, column)) for column in columns]
+    if not widths:
+        _stacked(head, body, room)
+        return
     for index, row in enumerate([list(head), *body]):
-        last = cut(row[-1], max(left, 8)) if room else row[-1]
-        text = "  ".join([*(pad(cell, width) for cell, width in zip(row[:-1], widths, strict=False)), last]).rstrip()
+        shown = [_narrow(cell, width) if room else cell for cell, width in zip(row, widths, strict=True)]
+        text = "  ".join(pad(cell, width) for cell, width in zip(shown, widths, strict=True)).rstrip()
         line(paint(text, "dim") if index == 0 else text)
+
+
+def _fitted(columns: list[tuple[str, ...]], room: int) -> list[int]:
+    """How wide each column may be; nothing when they do not fit side by side."""
+    widths = [max(map(cells, column)) for column in columns]
+    over = sum(widths) + 2 * (len(widths) - 1) - room
+    last = len(widths) - 1
+    texts = [index for index in range(last) if not all(map(_is_number, columns[index][1:]))]
+    for index in (last, *sorted(texts, key=lambda index: -widths[index])):
+        least = max(cells(columns[index][0]), LAST_CELLS_MIN if index == last else CELL_CELLS_MIN)
+        spare = min(max(over, 0), max(widths[index] - least, 0))
+        widths[index] -= spare
+        over -= spare
+    return widths if over <= 0 else []
+
+
+def _is_number(cell: str) -> bool:
+    return not any(char.isalpha() for char in cell)
+
+
+def _narrow(cell: str, width: int) -> str:
+    """Of a path the end is kept: names that lie together begin alike."""
+    return cut_head(cell, width) if "/" in cell else cut(cell, width)
+
+
+def _stacked(head: Sequence[str], rows: list[list[str]], room: int) -> None:
+    """Each row as lines of a name and a value, with a blank line between two rows."""
+    wide = max(map(cells, head))
+    for index, row in enumerate(rows):
+        if index:
+            line()
+        for name, cell in zip(head, row, strict=True):
+            line(f"{paint(pad(name, wide), 'dim')}  {_narrow(cell, room - wide - 2)}".rstrip())
 
 
 def span(seconds: float) -> str:

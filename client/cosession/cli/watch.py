@@ -12,7 +12,7 @@ from __future__ import annotations
 from time import localtime, monotonic, strftime, time
 
 from cosession.cli import render
-from cosession.cli.difference import Remembered
+from cosession.cli.changed import Remembered
 from cosession.cli.following import Following
 from cosession.cli.line import Line
 from cosession.cli.live import Live
