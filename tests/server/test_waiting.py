@@ -14,6 +14,7 @@ from cosession.messages.limits import (
     AUDIT_WAITING_MAX,
 )
 from cosessiond.audit.journal import ACT_EVERY_S, DENIAL_EVERY_S
+from cosessiond.audit.paging import Query
 from rawclient import Pack, take_answer
 from server.inprocess import Inside
 
@@ -106,14 +107,29 @@ def test_all_that_wait_are_answered_by_one_record(inside, last):
     assert len(inside.core.waiting) == 0
 
 
-def test_a_record_that_does_not_fit_wakes_nobody_for_good(inside, last):
+def test_a_record_that_does_not_fit_wakes_nobody(inside, last, monkeypatch):
     peer = Peer(inside)
     peer.wait(last, kind="verdict")
-    for _ in range(3):
-        inside.core.journal.acted("start")
-        inside.world.run_until_idle()
+    peer.wait(last, session="somebody else's")
+    fits = peer.wait(last, kind="admin")
+    looks = []
+    run = inside.core.store.run
+    monkeypatch.setattr(inside.core.store, "run", lambda *job, **more: (looks.append(job), run(*job, **more)))
+    inside.core.journal.acted("start")
+    inside.world.run_until_idle()
+    assert list(peer.heard()) == [fits]
+    assert len(looks) == 1, "nothing is read for those whom it does not concern"
+    inside.core.waiting.backed_up()
+    inside.world.run_until_idle()
+    assert len(looks) == 1
     assert peer.heard() == {}
-    assert len(inside.core.waiting) == 1
+    assert len(inside.core.waiting) == 2
+
+
+def test_waking_everybody_would_be_noticed(inside, last, monkeypatch):
+    monkeypatch.setattr(Query, "fits", lambda *_: True)
+    with pytest.raises(AssertionError):
+        test_a_record_that_does_not_fit_wakes_nobody(inside, last, monkeypatch)
 
 
 def test_who_hangs_up_makes_room(inside, last):
@@ -166,12 +182,14 @@ def test_a_wait_that_is_over_is_answered_with_an_empty_page(inside, last):
     assert inside.world.clock.monotonic() - began_s == AUDIT_WAIT_S_MAX
 
 
-def test_who_was_woken_in_vain_still_waits_no_longer_than_asked(inside, last):
+def test_what_was_not_for_it_is_passed_over_and_it_waits_no_longer_than_asked(inside, last):
     peer = Peer(inside)
     id = peer.wait(last, kind="verdict", wait_s=2.0)
     inside.world.advance(1.5)
     inside.core.journal.acted("start")
-    inside.world.advance(0.5)
+    inside.world.advance(0.4)
+    assert peer.heard() == {}
+    inside.world.advance(0.1)
     page = peer.heard()[id].body
     assert (page["records"], page["next"]) == ([], last + 1), "what was looked at is not looked at again"
 

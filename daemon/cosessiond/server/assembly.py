@@ -164,8 +164,8 @@ def assemble(
     if marking is not None:
         store.listeners.append(marking.published)
     store.flush = core.flush
-    store.on_audit = core.waiting.wake
-    backups.on_end = core.waiting.wake
+    store.on_audit = core.waiting.recorded
+    backups.on_end = core.waiting.backed_up
     return core
 
 

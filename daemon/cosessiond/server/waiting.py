@@ -1,12 +1,12 @@
-"""Calls that wait for what is not there yet: a record of the audit that has not happened.
+"""Calls that wait for what is not there yet: a record of the audit that has not happened, a backup that is made.
 
 Rule: bounded in number and in time, and in nobody's way: whoever waits holds a few words, no answer, no timer of its
-own loop, and goes with its connection.
+own loop, goes with its connection, and is woken only by what it waits for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 
 from msgspec import Struct
 
@@ -14,12 +14,16 @@ from cosession.errors import CosessionError, Overloaded
 from cosession.messages.limits import AUDIT_WAITING_MAX
 from cosessiond.metrics import Metrics
 from cosessiond.store.leases import Deadlines
+from cosessiond.store.record import Record
 
 
 class Waiter(Struct, frozen=True, eq=False):
-    """One call. `resume`: something has come. `give_up`: the time is over. `end`: an error ends it."""
+    """One call. `fits`: whether some record of the audit is for it, None for who waits for a backup. `resume`: what it
+    waits for has come. `give_up`: the time is over. `end`: an error ends it.
+    """
 
     sink: Hashable
+    fits: Callable[[Record], bool] | None
     resume: Callable[[], None]
     give_up: Callable[[], None]
     end: Callable[[CosessionError], None]
@@ -45,9 +49,14 @@ class Waiting:
         self._waiters[waiter] = None
         self._deadlines.set(("waiting", waiter), until_s, lambda: self._give_up(waiter))
 
-    def wake(self) -> None:
-        """Something has come: everybody looks again."""
-        for waiter in self._taken(list(self._waiters)):
+    def recorded(self, records: Sequence[Record]) -> None:
+        """These, or some of them, are in the audit: whoever waits for one of them looks again."""
+        for waiter in self._taken([each for each in self._waiters if each.fits and any(map(each.fits, records))]):
+            waiter.resume()
+
+    def backed_up(self) -> None:
+        """A backup is over: whoever waits for one looks again."""
+        for waiter in self._taken([each for each in self._waiters if each.fits is None]):
             waiter.resume()
 
     def leave(self, sink: Hashable) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import Any, Final
 
@@ -200,7 +200,7 @@ class Worker:
             self._deliver(self._subscriber.publish, group, outcomes, took)
         if records or notes:
             self._cutting = True
-            self._tell_of_audit(len(notes))
+            self._tell_of_audit(len(notes), [record for _, record in records])
 
     def _tell_of_room(self) -> None:
         if (report := self._room.news()) is not None:
@@ -215,12 +215,12 @@ class Worker:
             group.append(self._asking.popleft()[1])
         self._deliver(self._subscriber.publish, group, self._engine.apply([ticket.batch for ticket in group]))
 
-    def _tell_of_audit(self, settled: int) -> None:
+    def _tell_of_audit(self, settled: int, records: Sequence[Record] = ()) -> None:
         """What goes alone is written with its group or not at all: then nothing has a new id."""
         before, self._span = self._span, self._engine.audit_span()
         dropped = settled if self._span.last == before.last else 0
         if settled or self._span != before:
-            self._deliver(self._subscriber.audited, self._span, settled, dropped)
+            self._deliver(self._subscriber.audited, self._span, settled, dropped, records)
 
     def _take_slice(self, job: Slice) -> None:
         try:

@@ -88,7 +88,7 @@ class Store:
         self.audit = engine.audit_span()
         self.records_of: Callable[[Batch], tuple[Record, ...]] = lambda _: ()  # what the audit says of a batch
         self.on_damage: Callable[[str, str], None] = lambda *_: None  # where damage was met, and what
-        self.on_audit: Callable[[], None] = lambda: None  # the audit has new records
+        self.on_audit: Callable[[Sequence[Record]], None] = lambda _: None  # the audit has new ones, these or of these
         self.on_room: Callable[[Report], None] = lambda _: None  # there is room on the disk again, or no more
         self._clock = clock
         self._metrics = metrics
@@ -326,14 +326,14 @@ class Store:
             self.flush()
         self._metrics.level("database_bytes", stored_bytes, self._quota.limits.database_bytes_max)
 
-    def audited(self, span: AuditSpan, settled: int, dropped: int) -> None:
+    def audited(self, span: AuditSpan, settled: int, dropped: int, records: Sequence[Record]) -> None:
         """See `tickets.Subscriber`."""
         self._noted -= settled
         if dropped:
             self._metrics.count("audit.dropped", dropped)
         grown, self.audit = span.last > self.audit.last, span
         if grown:
-            self.on_audit()
+            self.on_audit(records)
             self.flush()
 
     def roomed(self, report: Report) -> None:

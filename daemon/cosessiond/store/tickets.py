@@ -79,8 +79,10 @@ class Subscriber(Protocol):
         """What is committed next has waited so long for upkeep."""
         ...
 
-    def audited(self, span: AuditSpan, settled: int, dropped: int) -> None:
-        """The audit has moved. Of `settled` records that went alone, `dropped` found no room on the disk."""
+    def audited(self, span: AuditSpan, settled: int, dropped: int, records: Sequence[Record]) -> None:
+        """The audit has moved. Of `settled` records that went alone, `dropped` found no room on the disk. All that are
+        new are among `records`.
+        """
         ...
 
     def roomed(self, report: Report) -> None:

@@ -127,9 +127,8 @@ class _Page:
         call.unreserve()
         # Nothing is missed: the store thread tells of what it wrote after this slice later than of the slice.
         try:
-            core.waiting.add(
-                Waiter(call.conversation, self._resume, lambda: self._give_up(part), call.fail), self._until_s
-            )
+            waiter = Waiter(call.conversation, self._query.fits, self._resume, lambda: self._give_up(part), call.fail)
+            core.waiting.add(waiter, self._until_s)
         except CosessionError as error:
             call.fail(error)
 
@@ -139,6 +138,10 @@ class _Page:
         self._again()
 
     def _give_up(self, part: Slice) -> None:
+        """The time is over. What came and was not for this call is passed over first, so that the next need not."""
+        if self._core.store.audit.last > part.span.last:
+            self._resume()
+            return
         self._answer(part, more=False)
         self._core.flush()
 

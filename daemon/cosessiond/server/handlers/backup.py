@@ -97,7 +97,7 @@ class _Wait:
         elif result is not None or self._core.clock.monotonic() >= self._until_s:
             self._tell()
         else:
-            waiter = Waiter(self._call.conversation, self.look, self._tell, self._call.fail)
+            waiter = Waiter(self._call.conversation, None, self.look, self._tell, self._call.fail)
             try:
                 self._core.waiting.add(waiter, self._until_s)
             except CosessionError as error:
