@@ -54,6 +54,8 @@ SENDS: Final[dict[str, tuple[str, ...]]] = {
     "backups": ("backup.list",),
     "verify_backup": ("backup.verify",),
     "explain": ("session.explain",),
+    "why_not": ("session.why_not",),
+    "simulate_crash": ("session.simulate_crash",),
     "status": ("status",),
     "ping": ("ping",),
 }

@@ -134,6 +134,7 @@ LAYERS: Final[dict[str, tuple[str, ...]]] = {
         "sessions.authority",
         "sessions.explain",
         "sessions.planning",
+        "sessions.drills",
         "sessions.liveness",
         "sessions.registry",
         "claims.*",

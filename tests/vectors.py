@@ -138,6 +138,8 @@ CALLS: Final[dict[str, list[Call]]] = {
         ("session.explain", {"session": "s1"}),
         ("claim.acquire", {"targets": ["path:../x"], "worktree": "/w", **_ASK}),
         ("claim.check", {"targets": ["path:src/a.py"], "worktree": "/w", **_ASK}),
+        ("session.why_not", {"targets": ["path:src/a.py"], "worktree": "/w", **_ASK}),
+        ("session.simulate_crash", {"session": "s1"}),
         ("claim.list", _ASK),
         ("claim.explain", {"claim": "no such claim"}),
         ("claim.renew", {"ids": ["no such claim"], "session": "s1"}),

@@ -152,13 +152,14 @@ class Session(Struct, frozen=True, kw_only=True, omit_defaults=False):
     """The record of a session, kept as one entry of `$sessions` under its `id`.
 
     What it said of itself: `name`, `agent`, `model`, `project`, `worktree`, `branch`, `cwd`, `host`, `transcript`, and
-    `heartbeat_s`, the sign of life that it promised (0: none). `instances` are its processes, of an ended session those
-    it ended with. `registered_at`, `changed_at` (when this record was last written) and `closed_at` (0: not closed
-    gracefully) are in seconds since the Unix epoch. `replaces` and `replaced_by` are ids of sessions before and after
-    it ("" = none).
+    `heartbeat_s`, the sign of life that it promised (0: none). `drills`: others may simulate its crash. `instances` are
+    its processes, of an ended session those it ended with. `registered_at`, `changed_at` (when this record was last
+    written) and `closed_at` (0: not closed gracefully) are in seconds since the Unix epoch. `replaces` and
+    `replaced_by` are ids of sessions before and after it ("" = none).
 
     `reason` is the rule that led to `state`; `evidence` the lines it rests on; `detected_ms` how long after the first
-    sign of death the verdict was reached, in milliseconds (0 when it does not apply).
+    sign of death the verdict was reached, in milliseconds (0 when it does not apply); `drilled` says that its crash was
+    only simulated.
     """
 
     id: str
@@ -182,6 +183,8 @@ class Session(Struct, frozen=True, kw_only=True, omit_defaults=False):
     reason: str = ""
     evidence: tuple[str, ...] = ()
     detected_ms: float = 0.0
+    drills: bool = False
+    drilled: bool = False
 
 
 ClaimState = Literal["held", "orphaned"]

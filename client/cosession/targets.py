@@ -5,6 +5,9 @@ worktree. Any other is a path or glob as a shell would read it, from the directo
 as something exists, a directory stands for all below it, and what names an existing file names just that file,
 whatever characters it has. Outside of a repository the root is `/`, so that all who work there agree on it.
 
+A path may lead to a mount that answers no more, where every look hangs. So looking has a deadline, and is left to
+itself behind it: nobody waits for a file system but whoever named it, and that one not for long.
+
 Rule: standard library only and light; looks at names, never at contents, and writes nothing. What is no path inside the
 worktree is refused here, since the daemon looks at no path at all.
 """
@@ -15,17 +18,51 @@ from __future__ import annotations
 
 import os
 
-from cosession.errors import InvalidRequest
+from cosession.errors import InvalidRequest, TimedOut
 from cosession.project import worktree_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from typing import Final
 
 PREFIXES: Final = ("path:", "name:", "machine:")
 _SPECIAL: Final = "*?["
 _SHOWN_MAX: Final = 128
+#: How long a file system may take; one across a network answers in a fraction of it.
+LOOK_S: Final = 5.0
+
+
+def resolve(texts: Sequence[str], directory: str = ".", *, look_s: float = LOOK_S) -> tuple[list[str], str]:
+    """The targets in `texts` as seen from `directory`, and the worktree that those of paths are relative to.
+
+    Raises InvalidRequest as `Place.target`, and TimedOut when a file system does not answer within `look_s` seconds.
+    """
+    if all(text.startswith(("name:", "machine:")) for text in texts):
+        return list(texts), ""
+    from threading import Thread  # not free, and seldom needed
+
+    found: list[tuple[list[str], str] | BaseException] = []
+
+    def look() -> None:
+        try:
+            place = Place(directory)
+            found.append((place.targets(texts), place.worktree))
+        except BaseException as error:  # noqa: BLE001 - raised where it was asked for
+            found.append(error)
+
+    thread = Thread(target=look, name="cosession targets", daemon=True)
+    thread.start()
+    thread.join(look_s)
+    if not found:
+        shown = ", ".join(texts)[:_SHOWN_MAX]
+        raise TimedOut(
+            f"cannot claim {shown!r}: a file system it lies on did not answer within {look_s:g} s; "
+            "look for a dead mount (findmnt), or name it as path: and its path in the worktree"
+        )
+    if isinstance(found[0], BaseException):
+        raise found[0]
+    return found[0]
 
 
 class Place:

@@ -74,6 +74,8 @@ APART = {"demo", "stop", "restart", "logs", "backup restore", "backup export", "
 APART |= {f"service {verb}" for verb in ("install", "uninstall", "status", "restart", "logs")}
 APART |= {"preflight", "checklist", "services", "services restart"}
 APART |= {"debug raw", "debug tail", "debug record", "debug replay"}
+#: It ends what it is run on.
+APART |= {"simulate crash"}
 
 
 @pytest.fixture

@@ -72,15 +72,17 @@ class TestMemory:
 class TestAttachments:
     def test_come_back_with_id_and_token_and_without_what_is_done(self):
         attachments = Attachments()
-        register = Register(name="n", agent="a", heartbeat_s=20.0, replaces="old", branch="b", pid=3)
+        register = Register(name="n", agent="a", heartbeat_s=20.0, replaces="old", branch="b", pid=3, drills=True)
         attachments.add(register, RegisterReply(revision=1, session=Session(id="s1"), session_token=TOKEN))
         assert attachments.requests() == [
-            Register(id="s1", name="n", agent="a", heartbeat_s=20.0, branch="b", pid=3, session_token=TOKEN)
+            Register(
+                id="s1", name="n", agent="a", heartbeat_s=20.0, branch="b", pid=3, drills=True, session_token=TOKEN
+            )
         ]
         fields = set(Register.__struct_fields__) - {"replaces"}
         assert fields == {
             "id", "name", "agent", "model", "project", "worktree", "branch", "cwd", "host", "transcript",
-            "heartbeat_s", "pid", "session_token",
+            "heartbeat_s", "pid", "drills", "session_token",
         }, "a new field: must it be said again?"  # fmt: skip
 
     def test_only(self):

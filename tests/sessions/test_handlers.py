@@ -10,6 +10,7 @@ from cosession.errors import CosessionError, NotAllowed
 from cosession.messages import REQUESTS
 from cosession.messages import sessions as messages
 from cosession.model import Instance
+from cosessiond.server.handlers import denials
 from cosessiond.server.handlers import sessions as handlers
 from cosessiond.server.table import Access
 from cosessiond.sessions import admission
@@ -17,7 +18,7 @@ from cosessiond.sessions.admission import instance_for
 from cosessiond.sessions.identity import Peer, ProcessRef, boot_id
 
 INVENTED = {"owner_of": lambda _: 1000, "namespace_is_ours": lambda _: True}
-ROWS = {row.request.method: row for row in handlers.ROWS}
+ROWS = {row.request.method: row for row in (*handlers.ROWS, *denials.ROWS)}
 
 
 class Call:
@@ -77,7 +78,12 @@ def living(rig, *pids):
 def test_every_session_method_has_a_row():
     assert set(ROWS) == {method for method in REQUESTS if method.startswith("session.")}
     reading = {method for method, row in ROWS.items() if row.access is Access.READ}
-    assert reading == {"session.list", "session.explain", "session.heartbeat"}  # a sign of life counts always
+    assert reading == {
+        "session.list",
+        "session.explain",
+        "session.why_not",
+        "session.heartbeat",
+    }  # a sign of life counts always
 
 
 def test_the_life_of_a_session(run):

@@ -189,6 +189,7 @@ class Client(Backups, Startable):
         heartbeat_s: float = HEARTBEAT_S,
         pid: int = 0,
         replaces: str = "",
+        drills: bool = False,
         transcript: str = "",
         directory: str = ".",
         project: str | None = None,
@@ -197,9 +198,10 @@ class Client(Backups, Startable):
 
         `agent`, `model`, `name` and `transcript` (a path) are labels. `heartbeat_s`: a sign of life is promised that
         often and given in the background (0: none is promised). `pid`: the process whose life is the session's (0: this
-        one; else an ancestor). `replaces`: the session this one continues in the same process. Worktree and branch are
-        those of `directory`. Raises NotAllowed (that process or session is not yours), CosessionError `session_ended`
-        (this process has closed it), Overloaded (10,000 live sessions, or 16 processes in one), TooLarge, `disk_full`.
+        one; else an ancestor). `replaces`: the session this one continues in the same process. `drills` allows
+        `simulate_crash`. Worktree and branch are those of `directory`. Raises NotAllowed (that process or session is
+        not yours), CosessionError `session_ended` (this process has closed it), Overloaded (10,000 live sessions, or
+        16 processes in one), TooLarge, `disk_full`.
 
             async with client.session(agent="example", name="otter", heartbeat_s=0) as session:
                 entry = await client.put("presence/otter", "here", ephemeral=True)
@@ -222,6 +224,7 @@ class Client(Backups, Startable):
             heartbeat_s=heartbeat_s,
             pid=pid,
             replaces=replaces,
+            drills=drills,
             session_token=env.get("COSESSION_TOKEN", "") if id and id == env.get("COSESSION_SESSION") else "",
         )
         return launch(Session(self, self._common, self._beats, register))

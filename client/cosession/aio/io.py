@@ -333,6 +333,11 @@ async def pause(seconds: float) -> None:
     await asyncio.sleep(seconds)
 
 
+async def aside(work: Callable[[], T]) -> T:
+    """Do what may block for a while beside the loop."""
+    return await asyncio.to_thread(work)
+
+
 def launch(thing: T) -> T:
     """Hand out something startable: here it starts when it is awaited, entered or iterated."""
     return thing

@@ -23,7 +23,6 @@ from cosession.messages.claims import Acquire, Renew
 from cosession.messages.sessions import Close, Explain, ExplainReply, Register
 from cosession.model import ClaimHold
 from cosession.model import Session as Record
-from cosession.targets import Place
 
 from .claim import Claim
 from .io import Alarm, Background, Link, launch, now
@@ -101,7 +100,8 @@ class Session(Correspondent):
         `on_lost` is called once, in the background, when a renewal finds it ended.
 
         Raises Claimed, which says who is in the way, CosessionError `session_ended`, Overloaded at a limit,
-        InvalidRequest for a path outside of the worktree, and what all calls may raise, see `Client`.
+        InvalidRequest for a path outside of the worktree, TimedOut for one on a mount that does not answer, and what
+        all calls may raise, see `Client`.
 
             session = await client.session(agent="example", heartbeat_s=0)
             async with session.claim("name:release", purpose="0.2.0") as claim:
@@ -109,10 +109,8 @@ class Session(Correspondent):
                 entry.version  # -> 1
             await session.close()
         """
-        place = Place(directory)
         request = Acquire(
-            targets=place.targets(targets),
-            worktree=place.worktree,
+            targets=list(targets),
             project=self._common.project if project is None else project,
             shared=shared,
             purpose=purpose,
@@ -128,6 +126,7 @@ class Session(Correspondent):
                 self.client,
                 self._beats,
                 request,
+                directory=directory,
                 session_token=self.session_token,
                 on_lost=on_lost,
                 timeout_s=patience_s,

@@ -8,6 +8,7 @@ Rule: a method turns arguments into one request, calls, and turns the reply into
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from cosession.exchange.verbs import (
@@ -25,10 +26,19 @@ from cosession.messages import Request
 from cosession.messages.admin import Ping, PingReply, Status, StatusReply
 from cosession.messages.base import R
 from cosession.messages.past import Compact, CompactReply
-from cosession.messages.sessions import Explain, ExplainReply, List
+from cosession.messages.sessions import (
+    Explain,
+    ExplainReply,
+    List,
+    SimulateCrash,
+    WhyNot,
+    WhyNotReply,
+)
 from cosession.messages.store import AppendReply, Delete, Get, Put, TxnReply
 from cosession.model import Entry, Session, Written
+from cosession.targets import resolve
 
+from .io import aside
 from .linking import Common
 
 
@@ -290,6 +300,40 @@ class Verbs:
         Raises CosessionError `not_found`, and InvalidRequest when several have that name.
         """
         return await self.call(Explain(session=session), timeout_s=timeout_s)
+
+    async def why_not(
+        self,
+        *targets: str,
+        shared: bool = False,
+        directory: str = ".",
+        session: str = "",
+        project: str | None = None,
+        timeout_s: float | None = None,
+    ) -> WhyNotReply:
+        """Why `targets` were denied: what stands in the way of claiming them now, what to do about it, and the last
+        denials of the audit, about them and to `session`. Targets, `shared` and `directory` as for `Session.claim`.
+
+            reply = await client.why_not("name:release")
+            (reply.free, reply.blockers)  # -> (True, [])
+        """
+        resolved, worktree = await aside(partial(resolve, targets, directory))
+        request = WhyNot(
+            targets=resolved,
+            worktree=worktree,
+            project=self._project(project),
+            shared=shared,
+            session=self._acting(session),
+        )
+        return await self.call(request, timeout_s=timeout_s)
+
+    async def simulate_crash(self, session: str, *, timeout_s: float | None = None) -> Session:
+        """End a session as if it had crashed, for a drill: all goes as after a real crash, but its process is not
+        touched. `session` is an id, or a name that only one has. Returns its record as it ended.
+
+        Raises NotAllowed unless it was opened with `drills=True`, CosessionError `not_found` and `session_ended`.
+        """
+        reply = await self.call(SimulateCrash(session=session), timeout_s=timeout_s)
+        return reply.session
 
     async def compact(self, revision: int, *, timeout_s: float | None = None) -> CompactReply:
         """Drop the log below `revision`: older ones can no longer be read at or watched from; `history` stays.

@@ -57,6 +57,7 @@ CALL = Verb(
     "  get range put delete merge add append txn history compact revision_at revert purge turn audit\n"
     "  backup.now backup.list backup.verify watch unwatch\n"
     "  session.register session.heartbeat session.close session.list session.explain\n"
+    "  session.why_not session.simulate_crash\n"
     "  claim.acquire claim.renew claim.release claim.list claim.check claim.explain\n"
     "  mail.send mail.inbox mail.read\n"
     "  debug.clients debug.watches debug.tasks debug.queues debug.locks debug.loglevel debug.trace debug.metrics\n"

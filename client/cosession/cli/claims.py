@@ -12,7 +12,7 @@ from cosession.cli import render
 from cosession.cli.line import Line
 from cosession.cli.options import Given, Option, Verb, usage_error
 from cosession.cli.scope import project_of_command, session_of_command
-from cosession.targets import PREFIXES, Place
+from cosession.targets import PREFIXES, Place, resolve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -101,8 +101,8 @@ def run_claims(given: Given) -> int:
 
 
 def run_why_not(given: Given) -> int:
-    """Say what is in the way of a claim; exit 3 when something is."""
-    reply = Line(given).ask("claim.check", _wanted(given))
+    """Say what is in the way of a claim, and what was denied before; exit 3 when something is in the way."""
+    reply = Line(given).ask("session.why_not", _wanted(given))
     if given.flag("--json"):
         render.json_line(reply)
     elif reply["free"]:
@@ -112,6 +112,9 @@ def run_why_not(given: Given) -> int:
             _print_blocker(each)
         if reply["count"] > len(reply["blockers"]):
             render.note(f"and {reply['count'] - len(reply['blockers'])} more")
+        render.note(reply["remedy"])
+    if not given.flag("--json"):
+        _print_denials(reply["denials"])
     return 0 if reply["free"] else IN_THE_WAY
 
 
@@ -145,10 +148,10 @@ def run_explain(given: Given) -> int:
 
 
 def _wanted(given: Given) -> dict[str, Any]:
-    place = Place()
+    targets, worktree = resolve(given.words)
     params: dict[str, Any] = {
-        "targets": place.targets(given.words),
-        "worktree": place.worktree,
+        "targets": targets,
+        "worktree": worktree,
         "project": project_of_command(given),
         "shared": given.flag("--shared"),
     }
@@ -220,6 +223,18 @@ def _print_blocker(blocker: dict[str, Any]) -> None:
         render.line(f"  for: {render.escape(claim['purpose'])}")
     if not blocker["waiting"]:
         render.line(f"  {_left(claim)}, {blocker['ahead']} waiting; see: cosession explain claim {claim['id']}")
+
+
+def _print_denials(denials: list[dict[str, Any]]) -> None:
+    now = time()
+    for each in denials:
+        facts = each["facts"]
+        who = f" by {facts['holder']}" if facts.get("holder") else ""
+        held_back = facts.get("suppressed", 0)
+        more = f" (and {held_back} more before it)" if held_back else ""
+        what = " ".join(filter(None, (each["operation"], each["subject"])))
+        text = f"denied {render.ago(each['time'], now)}: {what}: {each['outcome']}{who}; asked by"
+        render.line(render.escape(f"{text} {each['session'] or 'nobody'}{more}"))
 
 
 def _holder(each: dict[str, Any]) -> str:
@@ -301,10 +316,13 @@ WHY_NOT = Verb(
     "why-not",
     "TARGET ...",
     run_why_not,
-    summary="Say what is in the way of a claim; exit 0 when nothing is, 3 when something is.",
+    summary="Say why a claim is denied, now and before; exit 0 when nothing is in the way, 3 when something is.",
     text=_TARGETS,
     options=(_SHARED,),
-    examples=(("cosession why-not src/parser.py", "who holds it, for what, how long still"),),
+    examples=(
+        ("cosession why-not src/parser.py", "who holds it, for what, how long still, and what to do"),
+        ("cosession why-not name:migration --json", '{"free": ..., "blockers": [...], "denials": [...]}'),
+    ),
     words=(1, 64),
 )
 

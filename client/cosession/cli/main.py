@@ -57,13 +57,14 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     "sessions": {
         "sessions": ("cosession.cli.sessions:SESSIONS", "who is at work"),
         "explain session": ("cosession.cli.sessions:EXPLAIN", "why a session counts as alive or dead"),
+        "simulate crash": ("cosession.cli.drill:SIMULATE_CRASH", "what a crash would do, as a drill"),
         "audit": ("cosession.cli.audit:AUDIT", "what the daemon judged, refused and was told to do"),
     },
     "claims": {
         "claim": ("cosession.cli.claims:CLAIM", "claim files, globs or names for a session"),
         "release": ("cosession.cli.claims:RELEASE", "give claims up"),
         "claims": ("cosession.cli.claims:CLAIMS", "who holds what, and who waits"),
-        "why-not": ("cosession.cli.claims:WHY_NOT", "what is in the way of a claim"),
+        "why-not": ("cosession.cli.claims:WHY_NOT", "why a claim is denied, now and before"),
         "explain claim": ("cosession.cli.claims:EXPLAIN", "why a claim stands, and when it ends"),
     },
     "mail": {

@@ -102,6 +102,8 @@ def _print_explained(reply: dict[str, Any]) -> None:
     ]
     if reply["silent_s"]:
         facts.append(f"silent for {render.span(reply['silent_s'])}")
+    if session.get("drilled"):
+        facts.append("its crash was a drill")
     if session["detected_ms"]:
         facts.append(f"its end was noticed after {session['detected_ms']:.1f} ms")
     render.line("  " + ", ".join(facts))
@@ -110,7 +112,7 @@ def _print_explained(reply: dict[str, Any]) -> None:
     render.table(("LAYER", "SIGNAL", "COST", "EVIDENCE"), rows)
     render.line()
     verdict = ", ".join(filter(None, (reply["liveness"], reply["ending"], reply["recoverability"])))
-    render.line(f"verdict  {render.escape(verdict)}")
+    render.line(f"verdict  {render.escape(verdict)}  (in {reply.get('cost_ms', 0.0):.2f} ms)")
     render.line(f"rule     {render.escape(reply['rule'])}")
     for index, each in enumerate(session["evidence"]):
         render.line(f"{'evidence' if not index else '':<8} {render.escape(each)}")

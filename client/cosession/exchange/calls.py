@@ -80,6 +80,8 @@ KINDS: Final[dict[type[Request[Any]], Kind]] = {
     sessions.Close: REPEATABLE,
     sessions.List: READ,
     sessions.Explain: READ,
+    sessions.WhyNot: READ,
+    sessions.SimulateCrash: ONCE,  # it may have come back meanwhile
     claims.Acquire: REPEATABLE,  # by the session that has it already: the same claim
     claims.Renew: REPEATABLE,
     claims.Release: REPEATABLE,

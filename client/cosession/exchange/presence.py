@@ -103,6 +103,7 @@ class Attachments:
             transcript=register.transcript,
             heartbeat_s=register.heartbeat_s,
             pid=register.pid,
+            drills=register.drills,
             session_token=reply.session_token,
         )
 

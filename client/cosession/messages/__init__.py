@@ -45,6 +45,8 @@ REQUESTS: Final[dict[str, type[Request[Any]]]] = {
         sessions.Close,
         sessions.List,
         sessions.Explain,
+        sessions.WhyNot,
+        sessions.SimulateCrash,
         claims.Acquire,
         claims.Renew,
         claims.Release,

@@ -83,6 +83,7 @@ AUDIT_RECORDS_MAX: Final = 1_000
 AUDIT_LOOKED_MAX: Final = 16_384  # rows that one call of `audit` looks at, whatever it finds
 AUDIT_WAIT_S_MAX: Final = 60
 AUDIT_WAITING_MAX: Final = 256
+DENIALS_SHOWN_MAX: Final = 10  # by one `session.why_not`
 BACKUP_WAIT_S_MAX: Final = 60  # in one call
 BACKUP_WORKS_KEPT: Final = 64  # that have ended, for whoever asks again by number
 DEBUG_ROWS_MAX: Final = 1_000  # of one list

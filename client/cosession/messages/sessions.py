@@ -1,4 +1,4 @@
-"""The verbs of sessions: register, heartbeat, close, list, explain.
+"""The verbs of sessions: register, heartbeat, close, list, explain, why_not, simulate_crash.
 
 Rule: a request acts for a session its caller may act for: the connection registered it, or the caller's
 process or an ancestor of it is an instance, or the session token is presented.
@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from msgspec import Struct
 
 from cosession.messages.base import Reply, Request
-from cosession.model import GLOBAL, Session
+from cosession.model import GLOBAL, AuditRecord, Blocker, Session
 
 
 class RegisterReply(Reply, frozen=True, kw_only=True):
@@ -27,6 +27,7 @@ class Register(Request[RegisterReply], frozen=True, kw_only=True):
     `id` is the agent's own id of the conversation, else one is made. `pid` names the process whose life is the
     session's (0 = the caller); it must be the caller or an ancestor of it. `replaces` ends another session of the
     same process as superseded. `heartbeat_s` is a promise: three missed make the session suspect; 0 promises nothing.
+    `drills` allows `session.simulate_crash`; of several instances all must.
     """
 
     method: ClassVar[str] = "session.register"
@@ -43,6 +44,7 @@ class Register(Request[RegisterReply], frozen=True, kw_only=True):
     heartbeat_s: float = 0.0
     pid: int = 0
     replaces: str = ""
+    drills: bool = False
     session_token: str = ""
 
 
@@ -107,7 +109,8 @@ class ExplainReply(Reply, frozen=True, kw_only=True):
 
     The verdict has three answers: `liveness` (alive, suspect, dead, unknown), `ending` (none, closed, superseded,
     crashed, lost), `recoverability` (full, blocked, damaged, none, unknown); `rule` is the one that decided. `silent_s`
-    is how long ago the last sign of life was, or the end. `extra` is empty in this release.
+    is how long ago the last sign of life was, or the end; `cost_ms` what all of it took, in milliseconds. `extra` is
+    empty in this release.
     """
 
     session: Session
@@ -117,6 +120,7 @@ class ExplainReply(Reply, frozen=True, kw_only=True):
     recoverability: str = ""
     rule: str = ""
     silent_s: float = 0.0
+    cost_ms: float = 0.0
     extra: dict[str, Any] = {}
 
 
@@ -127,4 +131,50 @@ class Explain(Request[ExplainReply], frozen=True, kw_only=True):
     """
 
     method: ClassVar[str] = "session.explain"
+    session: str
+
+
+class WhyNotReply(Reply, frozen=True, kw_only=True):
+    """What stands in the way now, and what was refused before.
+
+    `free`: a claim of the targets would be granted now; else `blockers` say what is in the way, at most sixteen of
+    `count`, and `remedy` what to do about the first. `denials` are the last of the audit, newest first, at most ten:
+    about any of the targets, whoever asked, and to the session that asks now, whatever about; of the last 24 hours.
+    `more`: some of those hours were not looked at, there were too many records.
+    """
+
+    free: bool
+    blockers: list[Blocker] = []
+    count: int = 0
+    remedy: str = ""
+    denials: list[AuditRecord] = []
+    more: bool = False
+
+
+class WhyNot(Request[WhyNotReply], frozen=True, kw_only=True):
+    """Why the caller was denied `targets`: the fields are those of `claim.check`. Changes nothing."""
+
+    method: ClassVar[str] = "session.why_not"
+    targets: list[str]
+    worktree: str = ""
+    project: str = GLOBAL
+    shared: bool = False
+    session: str = ""
+
+
+class SimulateCrashReply(Reply, frozen=True, kw_only=True):
+    """The record of the `session` as it ended."""
+
+    session: Session
+
+
+class SimulateCrash(Request[SimulateCrashReply], frozen=True, kw_only=True):
+    """End a session as if its processes had crashed, for a drill: verdict, ephemeral entries, claims and watches go the
+    way of a real crash. Its process is not touched, and may register it again.
+
+    `session` as in `session.explain`. Only one that was registered with `drills`, else not_allowed. Errors: not_found,
+    session_ended.
+    """
+
+    method: ClassVar[str] = "session.simulate_crash"
     session: str

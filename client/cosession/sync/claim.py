@@ -10,15 +10,19 @@ Rule: a claim that was lost is not claimed again in the background; `lost` says 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
+
+from msgspec.structs import replace
 
 from cosession.errors import Claimed, Closed, CosessionError
 from cosession.messages import Request
 from cosession.messages.base import R
 from cosession.messages.claims import Acquire, Release, Renew
 from cosession.model import Claim as Record
+from cosession.targets import resolve
 
-from .io import Startable
+from .io import Startable, aside, now
 
 
 class Caller(Protocol):
@@ -58,6 +62,7 @@ class Claim(Startable):
         renewals: Renewals,
         request: Acquire,
         *,
+        directory: str = ".",
         session_token: str = "",
         on_lost: Callable[[Claim], None] | None = None,
         timeout_s: float | None = None,
@@ -67,7 +72,8 @@ class Claim(Startable):
         self.waited_s = 0.0
         self._client = client
         self._renewals = renewals
-        self._request = request
+        self._request = request  # its targets as they were given: seen from the directory, when it is claimed
+        self._directory = directory
         self._session_token = session_token
         self._on_lost = on_lost
         self._timeout_s = timeout_s
@@ -152,7 +158,11 @@ class Claim(Startable):
             raise Closed(f"cannot begin claim {self.id} again: it was released; claim anew")
         if self.record is not None:
             return
-        reply = self._client.call(self._request, timeout_s=self._timeout_s)
+        began = now()
+        targets, worktree = aside(partial(resolve, self._request.targets, self._directory))
+        request = replace(self._request, targets=targets, worktree=worktree)
+        left_s = None if self._timeout_s is None else max(0.0, self._timeout_s - (now() - began))
+        reply = self._client.call(request, timeout_s=left_s)
         self.record = reply.claim
         self.waited_s = reply.waited_s
         self._renewals.add_claim(self)

@@ -349,6 +349,11 @@ def pause(seconds: float) -> None:
     time.sleep(seconds)
 
 
+def aside(work: Callable[[], T]) -> T:
+    """Do what may block for a while; here everything may."""
+    return work()
+
+
 def launch(thing: S) -> S:
     """Hand out something startable, started."""
     thing._start()  # noqa: SLF001 - the other half of Startable

@@ -63,6 +63,7 @@ def _verdict(batch: Batch, write: Put, before: Entry | None) -> Record:
         reason=cut(session.reason, REASON_BYTES_MAX),
         evidence=tuple(dict.fromkeys(classes))[:EVIDENCE_MAX],
         detected_ms=round(session.detected_ms, 3) if session.detected_ms else UNSET,
+        drill=session.drilled,
     )
     instance = session.instances[-1] if session.instances else None
     return record(

@@ -11,12 +11,18 @@ from __future__ import annotations
 
 from typing import Any, Final, Protocol
 
+from cosession.errors import CosessionError
 from cosession.messages import Request
-from cosession.messages.limits import AUDIT_ACTS_MAX, AUDIT_DENIALS_ALL_MAX, AUDIT_DENIALS_MAX
+from cosession.messages.limits import (
+    AUDIT_ACTS_MAX,
+    AUDIT_DENIALS_ALL_MAX,
+    AUDIT_DENIALS_MAX,
+    SESSION_ID_BYTES_MAX,
+)
 from cosession.model import GLOBAL
 from cosessiond.audit import batches
 from cosessiond.audit.pace import Pace
-from cosessiond.audit.records import Admin, Caller, Denial, record
+from cosessiond.audit.records import Admin, Caller, Denial, cut, record
 from cosessiond.clock import Clock
 from cosessiond.metrics import Metrics
 from cosessiond.store.engine import Batch, Entry, EntryId
@@ -72,18 +78,20 @@ class Journal:
         """What is recorded with a batch."""
         return batches.records_of(batch, self._store.get)
 
-    def denied(self, pace: Pace, caller: Caller, request: Request[Any], code: str) -> None:
+    def denied(self, pace: Pace, caller: Caller, request: Request[Any], error: CosessionError) -> None:
         """A request was refused for what it wanted, not for how it was written."""
+        holder, target = in_the_way(error)
         named = next(filter(None, (getattr(request, name, "") for name in _SESSIONS)), "")
         session = named if self._is_known(named) else ""  # anything may stand there, also what is secret
         self._deny(
             pace,
             operation=request.method,
-            outcome=code,
+            outcome=error.code,
             caller=caller,
             session=session or caller.session,
             project=getattr(request, "project", ""),
-            subject=next(filter(None, (getattr(request, name, "") for name in _SUBJECTS)), ""),
+            subject=target or next(filter(None, (getattr(request, name, "") for name in _SUBJECTS)), ""),
+            holder=holder,
         )
 
     def turned_away(self, uid: int, pid: int) -> None:
@@ -154,10 +162,12 @@ class Journal:
         session: str = "",
         project: str = "",
         subject: str = "",
+        holder: str = "",
         uid: int = -1,
     ) -> None:
         facts = Denial(
             caller=caller.session if caller.session != session else "",
+            holder=cut(holder, SESSION_ID_BYTES_MAX),
             uid=uid,
             suppressed=pace.take(),
             suppressed_others=self._all.take(),
@@ -177,3 +187,13 @@ class Journal:
 
     def _is_known(self, session: str) -> bool:
         return bool(session) and self._store.get((batches.SESSIONS, GLOBAL, session)) is not None
+
+
+def in_the_way(error: CosessionError) -> tuple[str, str]:
+    """Of a claim that was refused: the session that was in the way first, and the wanted target that it was in the way
+    of; "" for any other refusal.
+    """
+    if error.code != "claimed" or not error.data.get("blockers"):
+        return "", ""
+    first = error.data["blockers"][0]
+    return first["claim"]["session"], first["overlaps"][0][0] if first["overlaps"] else ""

@@ -29,7 +29,7 @@ EVIDENCE_MAX: Final = 8
 #: The layers of evidence that a verdict can rest on, and what that of the process can show. Of the lines of evidence,
 #: which may quote what a caller said, only these words are taken.
 LAYERS: Final = ("process", "heartbeat", "checkpoint", "disk", "close")
-PROCESS_SIGNALS: Final = ("alive", "gone", "reused", "zombie", "rebooted", "not judgeable")
+PROCESS_SIGNALS: Final = ("alive", "gone", "reused", "zombie", "rebooted", "drill", "not judgeable")
 
 _encode = msgpack.Encoder().encode
 _decode = msgpack.Decoder(tuple[str, str, str, str, dict[str, Any]]).decode
@@ -37,21 +37,25 @@ _decode = msgpack.Decoder(tuple[str, str, str, str, dict[str, Any]]).decode
 
 class Verdict(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Of a session that changed its state, or a process of it: the state before ("": it was not there), the rule that
-    decided, the layers it rests on, and how long after the first sign of death, in milliseconds.
+    decided, the layers it rests on, and how long after the first sign of death, in milliseconds. `drill`: it was
+    played.
     """
 
     was: str = ""
     reason: str = ""
     evidence: tuple[str, ...] = ()
     detected_ms: float | UnsetType = UNSET
+    drill: bool = False
 
 
 class Denial(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Of a refused request: the session of the caller, where that is another one; the user, where it is another one;
-    how many denials of this connection were not written down since the last that was, and of others that are gone.
+    """Of a refused request: the session of the caller, where that is another one; the session that was in the way of a
+    claim; the user, where it is another one; how many denials of this connection were not written down since the last
+    that was, and of others that are gone.
     """
 
     caller: str = ""
+    holder: str = ""
     uid: int = -1
     suppressed: int = 0
     suppressed_others: int = 0

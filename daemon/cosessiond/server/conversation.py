@@ -128,7 +128,7 @@ class Call:
         """Answer with an error; one that is a denial is for the audit, too."""
         self.conversation.reserved_bytes -= self._reserved
         if error.code in DENIALS and self.request is not None:
-            self.conversation.denied(self.request, error.code)
+            self.conversation.denied(self.request, error)
         self.conversation.measure(self, self._call.method, error.code)
         self.conversation.answer(self._call, error)
 
@@ -358,11 +358,11 @@ class Conversation:
         instance = f"{self.peer.pid}@{self.peer.start_time}" if self.peer is not None else ""
         return Caller(instance, next(iter(self.sessions)) if len(self.sessions) == 1 else "")
 
-    def denied(self, request: Request[Any], code: str) -> None:
+    def denied(self, request: Request[Any], error: CosessionError) -> None:
         """A request of this connection was refused for what it wanted."""
         if self._pace is None:
             self._pace = self._core.journal.pace()
-        self._core.journal.denied(self._pace, self.caller(), request, code)
+        self._core.journal.denied(self._pace, self.caller(), request, error)
 
     # -- the sink of watches ---------------------------------------------------------------------------------------
 

@@ -58,6 +58,7 @@ def draft(request: Register, instance: Instance, *, id: str, host: str) -> Sessi
         instances=(instance,),
         heartbeat_s=request.heartbeat_s,
         replaces=request.replaces,
+        drills=request.drills,
     )
 
 

@@ -28,7 +28,7 @@ from cosessiond.sessions.verdict import (
 
 class Explained(Struct, frozen=True):
     """`session` as recorded, `verdict` as it would be now, `layers` in the order of the cascade. `rule` is the one
-    that ended the session, or for a live one that of the verdict.
+    that ended the session, or for a live one that of the verdict. `cost_ms`: of all of it, set by who asked for it.
     """
 
     session: Session
@@ -36,17 +36,20 @@ class Explained(Struct, frozen=True):
     rule: str
     layers: tuple[Layer, ...]
     silent_s: float
+    cost_ms: float = 0.0
 
 
-def explain(session: Session, evidence: Evidence, policy: Policy) -> Explained:
-    """The explanation that this evidence gives."""
+def explain(
+    session: Session, evidence: Evidence, policy: Policy, *, heartbeat_ms: float = 0.0, close_ms: float = 0.0
+) -> Explained:
+    """The explanation that this evidence gives; the costs are those of looking at the two layers in memory."""
     promise = facts_of(evidence, policy).promise
     layers = (
         _process_layer(evidence.processes),
-        _layer("heartbeat", promise, heartbeat_line(evidence, policy), 0.0),
+        _layer("heartbeat", promise, heartbeat_line(evidence, policy), heartbeat_ms),
         _layer("checkpoint", evidence.checkpoint.kind, evidence.checkpoint.evidence, evidence.checkpoint.cost_ms),
         _layer("disk", "enough" if evidence.disk.enough else "full", evidence.disk.evidence, evidence.disk.cost_ms),
-        _layer("graceful close", _close_signal(evidence), close_line(evidence), 0.0),
+        _layer("graceful close", _close_signal(evidence), close_line(evidence), close_ms),
     )
     verdict = judge(evidence, policy)
     rule = verdict.rule if is_live(session) else session.reason
@@ -65,4 +68,4 @@ def _close_signal(evidence: Evidence) -> str:
 
 
 def _layer(layer: str, signal: str, evidence: str, cost_ms: float) -> Layer:
-    return Layer(layer=layer, signal=spoken(signal), evidence=evidence, cost_ms=cost_ms)
+    return Layer(layer=layer, signal=spoken(signal), evidence=evidence, cost_ms=round(cost_ms, 4))

@@ -122,7 +122,9 @@ def registered(old: Session | None, draft: Session, now_s: float) -> Session:
     else:
         told |= {"heartbeat_s": draft.heartbeat_s, "replaces": draft.replaces}  # promises end with who made them
         instances, reason = draft.instances, f"reopened: it was {old.state}"
-    new = replace(old, **told, instances=instances, state="active", closed_at=0.0, replaced_by="")
+    others = set(instances) - set(draft.instances)  # a drill ends them too, so all must allow it
+    told["drills"] = draft.drills and (old.drills or not others)
+    new = replace(old, **told, instances=instances, state="active", closed_at=0.0, replaced_by="", drilled=False)
     if new == old:
         return old
     return replace(new, changed_at=now_s, reason=reason, evidence=(), detected_ms=0.0)

@@ -15,13 +15,16 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Final
 
+from msgspec.structs import replace
+
 from cosession.errors import CosessionError, InvalidRequest
 from cosession.messages.limits import RANGE_BYTES_MAX, RANGE_ENTRIES_MAX, TEXT_BYTES_MAX
 from cosession.messages.sessions import Register
 from cosession.model import GLOBAL, Instance, Session
-from cosessiond.clock import Clock, Entropy, ulid
+from cosessiond.clock import Clock, Entropy, elapsed_ms, ulid
 from cosessiond.sessions.admission import check_text, draft
 from cosessiond.sessions.authority import Authority
+from cosessiond.sessions.drills import simulated
 from cosessiond.sessions.explain import Explained, explain
 from cosessiond.sessions.identity import ProcessRef, boot_id
 from cosessiond.sessions.liveness import RETRY_S, Liveness
@@ -171,6 +174,20 @@ class Registry:
 
         self._commit(id, plan, done)
 
+    def simulate_crash(self, text: str, done: Done) -> None:
+        """End a session as if all its processes had crashed, see `drills`; `done` gets its record. Raises as `find`;
+        answers session_ended, and NotAllowed for one that does not allow it.
+        """
+        id = self.find(text).id
+
+        def plan() -> Plan:
+            session = self.require_live(id)
+            evidence = self._liveness.evidence(session, self._liveness.silent_s(id) or 0.0)
+            target = simulated(session, evidence, self._policy, self._now_s())
+            return self._planner.transition("session.simulate_crash", target)
+
+        self._commit(id, plan, done)
+
     def list(self, *, ended: bool = False, project: str = "", limit: int = 200) -> list[Session]:
         """At most `limit` sessions, and no more than one frame holds, newest first. Raises InvalidRequest."""
         if not 1 <= limit <= RANGE_ENTRIES_MAX:
@@ -203,11 +220,16 @@ class Registry:
 
     def explain(self, text: str) -> Explained:
         """Why a session is in its state: all five layers looked at now. Changes nothing. Raises as `find`."""
-        session = self.find(text)
+        began_s = self._clock.monotonic()
+        session = self.find(text)  # which is all that layer 5 looks at
+        close_ms = elapsed_ms(began_s, self._clock)
         silent_s = self._liveness.silent_s(session.id)
         if silent_s is None:
             silent_s = max(0.0, self._now_s() - session.changed_at)
-        return explain(session, self._liveness.evidence(session, silent_s), self._policy)
+        heartbeat_ms = elapsed_ms(began_s, self._clock) - close_ms
+        evidence = self._liveness.evidence(session, silent_s)
+        found = explain(session, evidence, self._policy, heartbeat_ms=heartbeat_ms, close_ms=close_ms)
+        return replace(found, cost_ms=elapsed_ms(began_s, self._clock))
 
     @property
     def live_count(self) -> int:

@@ -17,13 +17,14 @@ from msgspec import Struct
 
 from cosession.model import TERMINAL_STATES, SessionState
 
-ProcessKind = Literal["alive", "gone", "reused", "zombie", "rebooted", "not_judgeable"]
+ProcessKind = Literal["alive", "gone", "reused", "zombie", "rebooted", "drill", "not_judgeable"]
 CheckpointKind = Literal["valid", "damaged", "none", "unknown"]
 Liveness = Literal["alive", "suspect", "dead", "unknown"]
 Ending = Literal["none", "closed", "superseded", "crashed", "lost"]
 Recoverability = Literal["full", "blocked", "damaged", "none", "unknown"]
 
-OVER: Final[tuple[ProcessKind, ...]] = ("gone", "reused", "zombie", "rebooted")
+#: `drill`: taken for over because somebody wants to see what follows, see `drills`.
+OVER: Final[tuple[ProcessKind, ...]] = ("gone", "reused", "zombie", "rebooted", "drill")
 
 
 class ProcessSignal(Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""session.register, heartbeat, close, list, explain: from a request to the registry and back.
+"""session.register, heartbeat, close, list, explain, simulate_crash: from a request to the registry and back.
 
 Rule: here a request is tied to its caller, by the kernel's word or by the session token; what it does is the
 registry's.
@@ -82,7 +82,22 @@ def explain(core: Core, _call: Call, request: messages.Explain) -> messages.Expl
         recoverability=found.verdict.recoverability,
         rule=found.rule,
         silent_s=round(found.silent_s, 3),
+        cost_ms=round(found.cost_ms, 4),
     )
+
+
+def simulate_crash(core: Core, call: Call, request: messages.SimulateCrash) -> None:
+    """A drill; who asked for it goes into the audit beside the verdict."""
+
+    def done(outcome: Session | CosessionError) -> None:
+        if isinstance(outcome, CosessionError):
+            call.fail(outcome)
+            return
+        caller = call.conversation.caller()
+        core.journal.acted("session.simulate_crash", caller=caller, project=outcome.project, subject=outcome.id)
+        call.reply(messages.SimulateCrashReply(revision=core.store.revision, session=outcome))
+
+    core.registry.simulate_crash(request.session, done)
 
 
 def _require(core: Core, call: Call, id: str, *, token: str) -> None:
@@ -97,4 +112,5 @@ ROWS: Final = (
     Row(messages.Close, Access.RELEASE, close),
     Row(messages.List, Access.READ, list_),
     Row(messages.Explain, Access.READ, explain),
+    Row(messages.SimulateCrash, Access.WRITE, simulate_crash),
 )
