@@ -64,7 +64,10 @@ def test_why_not_says_who_and_exits_with_the_code_of_a_refusal(cli, daemon, otte
             refused = cli.run("claim", "name:x", env=as_heron)
             assert refused.code == 3
             assert refused.err.startswith("cosession: cannot claim name:x: session ")
-            assert cli.ok("why-not", "name:y", env=as_heron).out == "nothing is in the way\n"
+            assert cli.ok("why-not", "name:y").out == "nothing is in the way\n"
+            before = cli.ok("why-not", "name:y", env=as_heron).out.splitlines()
+            assert before[0] == "nothing is in the way"
+            assert "claim.acquire name:x: claimed by" in before[1], "what was denied to this session"
 
 
 def test_three_mistakes_of_a_stranger(cli, otter):

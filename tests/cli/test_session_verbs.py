@@ -150,6 +150,20 @@ def test_explain_takes_the_living_one_of_a_name_or_the_one_that_ended_last(cli, 
     assert sessions.LIVING == LIVE_STATES
 
 
+def test_simulate_crash_says_what_came_of_it_and_what_allows_it(cli, daemon):
+    with cosession.connect(socket=str(daemon.socket)) as client:
+        client.session(name="plain", heartbeat_s=0)
+        session = client.session(name="ö", heartbeat_s=0, drills=True)
+        refused = cli.run("simulate", "crash", "plain")
+        assert refused.code == 77
+        assert "does not allow drills" in refused.err
+        played = cli.ok("simulate", "crash", session.id, env={"LANG": "C", "LC_ALL": ""})
+        assert "counts as crashed, for a drill; its process was not touched" in played.out
+        assert played.out.isascii()
+        assert "its crash was a drill" in cli.ok("explain", "session", session.id).out
+        assert cli.run("simulate", "crash", session.id, "--json").error["code"] == "session_ended"
+
+
 def test_put_says_whose_value_it_replaced(cli, live):
     otter = live("otter")
     result = cli.ok("put", "whose", "mine")

@@ -106,13 +106,15 @@ def _print_explained(reply: dict[str, Any]) -> None:
         facts.append("its crash was a drill")
     if session["detected_ms"]:
         facts.append(f"its end was noticed after {session['detected_ms']:.1f} ms")
+    if reply.get("cost_ms"):
+        facts.append(f"judged in {reply['cost_ms']:.2f} ms")
     render.line("  " + ", ".join(facts))
     render.line()
     rows = [(each["layer"], each["signal"], f"{each['cost_ms']:.2f} ms", each["evidence"]) for each in reply["layers"]]
     render.table(("LAYER", "SIGNAL", "COST", "EVIDENCE"), rows)
     render.line()
     verdict = ", ".join(filter(None, (reply["liveness"], reply["ending"], reply["recoverability"])))
-    render.line(f"verdict  {render.escape(verdict)}  (in {reply.get('cost_ms', 0.0):.2f} ms)")
+    render.line(f"verdict  {render.escape(verdict)}")
     render.line(f"rule     {render.escape(reply['rule'])}")
     for index, each in enumerate(session["evidence"]):
         render.line(f"{'evidence' if not index else '':<8} {render.escape(each)}")
