@@ -10,6 +10,7 @@ import threading
 
 import pytest
 
+import cosession
 from cosession.cli import sessions
 from cosession.messages import REQUESTS
 from cosession.model import LIVE_STATES
