@@ -158,9 +158,8 @@ def test_simulate_crash_says_what_came_of_it_and_what_allows_it(cli, daemon):
         refused = cli.run("simulate", "crash", "plain")
         assert refused.code == 77
         assert "does not allow drills" in refused.err
-        played = cli.ok("simulate", "crash", session.id, env={"LANG": "C", "LC_ALL": ""})
+        played = cli.ok("simulate", "crash", session.id)
         assert "counts as crashed, for a drill; its process was not touched" in played.out
-        assert played.out.isascii()
         assert "its crash was a drill" in cli.ok("explain", "session", session.id).out
         assert cli.run("simulate", "crash", session.id, "--json").error["code"] == "session_ended"
 

@@ -163,10 +163,15 @@ def _conflict(early: Any, late: Any) -> bool:
 
 
 def _signs(history: History) -> dict[str, list[tuple[int, float]]]:
-    """By claim and by session: in which life and when it was renewed, or a request of it was taken and not refused."""
+    """By claim and by session: in which life and when it was renewed, or a request of it was taken and not refused.
+
+    A repeat is no sure sign: it gets its first outcome also from whoever may act for the session no more.
+    """
     found: dict[str, list[tuple[int, float]]] = {}
     for call in history.calls:
         if call.taken is None or call.told is None or isinstance(call.outcome, CosessionError):
+            continue
+        if getattr(call.outcome, "repeated", False):
             continue
         sign = (history.connections[call.connection].life, call.taken.s)
         for claim in _told(call.outcome):
