@@ -40,6 +40,8 @@ START_PAUSE_S: Final = 1.0
 LOCK_BYTES_MAX: Final = 4096
 STDERR_BYTES_MAX: Final = 8192
 ALREADY_RUNNING: Final = 75
+#: What a child may take to end in order: it has one of its own where it asks a service manager.
+_ENDS_S: Final = 0.5
 _TICKS_S: Final = (0.002, 0.005, 0.01, 0.02, 0.05)
 _START: Final = "run: cosession start"
 _NAMED: Final = "name the socket of a running daemon, or none"
@@ -208,13 +210,19 @@ class Starter:
             raise _cannot_start(code, said)
 
     def close(self) -> None:
-        """Collect the child. One that is still at it is killed: the daemon it may have begun is not its descendant."""
+        """Collect the child. One that is still at it is ended, by force if need be: the daemon it may have begun is not
+        its descendant.
+        """
         child, self._child = self._child, None
         if child is None:
             return
         with contextlib.suppress(OSError):
+            child.terminate()
+        try:
+            child.wait(_ENDS_S)
+        except _subprocess_timeout():
             child.kill()
-        child.wait()
+            child.wait()
         if child.stderr:
             child.stderr.close()
 
@@ -343,6 +351,12 @@ def _isolation() -> tuple[str, ...]:
 
     user = site.getusersitepackages() if site.ENABLE_USER_SITE else ""
     return ("-E", "-P") if user and __file__.startswith(user + os.sep) else ("-I",)
+
+
+def _subprocess_timeout() -> type[Exception]:
+    import subprocess
+
+    return subprocess.TimeoutExpired
 
 
 def _pipe(child: subprocess.Popen[bytes]) -> IO[bytes]:

@@ -17,9 +17,9 @@ def settings(text: str) -> dict[str, dict[str, list[str]]]:
     return found
 
 
-def words(value: str) -> list[str]:
-    """A value that is a list of words in double quotes, with the escapes taken out again, and specifiers and variables
-    as plain text.
+def words(value: str, *, program: bool = False) -> list[str]:
+    """A value that is a list of words in double quotes, with the escapes taken out again. `program`: the first one is
+    the program of a command, in which `$` is plain text.
     """
     found: list[str] = []
     rest = value.strip()
@@ -30,7 +30,8 @@ def words(value: str) -> list[str]:
             at += rest[at] == "\\"
             word += rest[at]
             at += 1
-        found.append(word.replace("%%", "%").replace("$$", "$"))
+        word = word.replace("%%", "%")
+        found.append(word if program and not found else word.replace("$$", "$"))
         rest = rest[at + 1 :].strip()
         if rest.startswith("$"):  # a variable that is expanded
             break

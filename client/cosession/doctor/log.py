@@ -64,10 +64,10 @@ def _lines(ground: Ground) -> tuple[list[bytes], str]:
     """The lines of the newest logs, and a word on where they were."""
     path = Path(paths.log_directory(ground.env)) / "daemon.log"
     lines = [*tail(path.with_name(path.name + ".1")), *tail(path)]
-    if lines:
-        return lines, f" in {path}"
-    journal = _journal(ground)
-    return (journal, " in the journal") if journal else ([], "; there is no log yet")
+    is_unit = Path(paths.service_manifest(ground.env)).exists()
+    journal = _journal(ground) if is_unit or not lines else []
+    places = [str(path)] * bool(lines) + ["the journal"] * bool(journal)
+    return [*lines, *journal], f" in {' and '.join(places)}" if places else "; there is no log yet"
 
 
 def tail(path: Path, size: int = TAIL_BYTES) -> list[bytes]:

@@ -27,9 +27,9 @@ class Answer(Struct, frozen=True):
 
     @property
     def said(self) -> str:
-        """The last line of the error, else of the output, for a message."""
+        """The first line of the error, else of the output, for a message: what follows is advice."""
         lines = (self.error.strip() or self.output.strip()).splitlines()
-        return " ".join(lines[-1].split()) if lines else f"it ended with {self.code}"
+        return " ".join(lines[0].split()) if lines else f"it ended with {self.code}"
 
 
 def ask(*command: str, timeout_s: float = QUICK_S, env: Mapping[str, str] = os.environ) -> Answer:

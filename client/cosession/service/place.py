@@ -86,9 +86,14 @@ def _home(env: Mapping[str, str]) -> str:
 
 
 def _refuse_unwritable(place: Place) -> None:
-    """Raises ConfigError for what no unit can say: a line break, or what is no text."""
+    """Raises ConfigError for what no unit can say: a line break, or what is no text, or a program with quotes in it."""
     for each in (*place.command, *place.environment.values(), place.socket, place.state):
         if not each.isprintable():
             raise ConfigError(f"cannot write a unit with {each!a} in it; move the installation to a plain path")
+    if set(place.interpreter) & set("\"'\\"):
+        raise ConfigError(
+            f"cannot write a unit that runs {place.interpreter}: systemd takes no quote and no backslash in the path "
+            "of a program; move the installation to a plain path"
+        )
     if not os.path.isabs(place.interpreter):  # noqa: PTH117
         raise ConfigError("cannot write a unit: this program does not know its Python; run it by its full path")

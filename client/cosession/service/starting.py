@@ -10,6 +10,7 @@ does not.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Final
@@ -30,6 +31,7 @@ _PASSED_ON: Final = (70, 75, 78)
 
 def main() -> int:
     """Start it; the exit code."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_UNAVAILABLE))  # with its own child, which asks the manager
     try:
         manifest = manifests.read(paths.state_directory())
         if manifest is None:

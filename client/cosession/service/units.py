@@ -38,8 +38,9 @@ def texts(place: Place, *, version: int, confined: bool) -> dict[str, str]:
 
 
 def _service(text: str, place: Place, version: int) -> str:
-    command = " ".join(quoted(each, in_command=True) for each in place.command)
-    lines = [f"ExecStart={command} $COSESSIOND_ARGS"]
+    # Variables are expanded in the arguments and not in the program.
+    command = [quoted(place.interpreter), *(quoted(each, in_command=True) for each in place.command[1:])]
+    lines = [f"ExecStart={' '.join(command)} $COSESSIOND_ARGS"]
     lines += (f"Environment={quoted(f'{name}={value}')}" for name, value in place.environment.items())
     text = _replaced(text, {"ExecStart": lines}, whole=True)
     if version >= _BACK_OFF_VERSION:

@@ -9,10 +9,8 @@ manager's affair. Without one nothing runs here, and an idle daemon does not wak
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any, Final, Protocol
 
-from cosession.errors import CosessionError
 from cosessiond.process.sd_notify import Notices
 from cosessiond.server.core import Core
 
@@ -55,7 +53,7 @@ class SelfCheck:
             return "its socket is closed"
         silent_s = 0.0 if self._asked_s is None else self._core.clock.monotonic() - self._asked_s
         if silent_s > STORE_SILENT_S and not self._core.running:
-            return f"the store has said nothing for {silent_s:.0f} s"
+            return f"the store has said nothing for over {STORE_SILENT_S:g} s"
         return ""
 
     def _look(self) -> None:
@@ -71,10 +69,9 @@ class SelfCheck:
             self._ask()
 
     def _ask(self) -> None:
-        """Have the store's thread do nothing, and come back."""
-        with contextlib.suppress(CosessionError):
-            self._asked_s = self._core.clock.monotonic()
-            self._core.store.run(lambda _: None, self._answered, has_place=True)
+        """Have the store's thread do nothing, and come back; one slice at a time, so there is always a place for it."""
+        self._asked_s = self._core.clock.monotonic()
+        self._core.store.run(lambda _: None, self._answered, has_place=True)
 
     def _answered(self, _: object) -> None:
         self._asked_s = None
