@@ -48,6 +48,15 @@ def state_directory(env: Mapping[str, str] = os.environ) -> str:
     return _directory(env, "state", "XDG_STATE_HOME", ".local/state")
 
 
+def spool_directory(env: Mapping[str, str] = os.environ) -> str:
+    """Where clients leave calls for the daemon when they cannot reach its socket, and where it looks for them."""
+    named = _absolute(env, "COSESSION_SPOOL")
+    if named:
+        return named
+    home = _absolute(env, "COSESSION_HOME")
+    return os.path.join(home, "spool") if home else os.path.join(state_directory(env), "spool")
+
+
 def lock_file(env: Mapping[str, str] = os.environ) -> str:
     """What the running daemon holds locked; it says where the daemon listens. Never unlinked."""
     return os.path.join(state_directory(env), "daemon.lock")

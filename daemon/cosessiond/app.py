@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 from cosession import paths
 from cosession._version import __version__
@@ -44,6 +44,7 @@ from cosessiond.server.listener import Listener, bind
 from cosessiond.server.roomwatch import RoomWatch
 from cosessiond.server.selfcheck import SelfCheck, serving
 from cosessiond.sessions import identity, probes, watching
+from cosessiond.spooling import Spooling, taking_in
 from cosessiond.store.commit import CommitThread
 from cosessiond.store.engine import StoreBroken, StoreDamaged
 from cosessiond.store.leases import Deadlines
@@ -124,14 +125,13 @@ async def serve(
         _handle_signals(loop, stopping, lambda: _reload(core, notices))  # before anyone can know whom to signal
         listener = _listen(stack, core, passed, socket_path, log)
         lock.publish(_holder(daemon_id, socket_path=str(socket_path)))
-        watch = _watch_configuration(core, loop, log)
-        stack.callback(watch.close)
-        _guard(core, lock, socket_path, log, lambda: [look() for look in (watch.look, core.look_at_room)])
+        watched = _watch_files(stack, core, loop, log)
+        _guard(core, lock, socket_path, log, lambda: [look() for look in (*watched.looks, core.look_at_room)])
 
         log.info("ready", socket=str(socket_path), epoch=core.store.epoch, revision=core.store.revision)
         ready()
         _announce(core, listener, notices, log)
-        watch.begin()
+        watched.begin()
         await stopping.wait()
         await _leave(core, listener, notices, log)
     log.info("stopped", revision=core.store.revision)
@@ -245,8 +245,25 @@ def _reload(core: Core, notices: Notices) -> None:
     notices.ready(serving(core))
 
 
-def _watch_configuration(core: Core, loop: asyncio.AbstractEventLoop, log: Any) -> FileWatch:
-    return FileWatch(
+class _Watched(NamedTuple):
+    """What of the files of others is looked at: when they change, and once a minute."""
+
+    configuration: FileWatch
+    spool: Spooling
+
+    @property
+    def looks(self) -> tuple[Callable[[], None], ...]:
+        """What to do once a minute."""
+        return self.configuration.look, self.spool.look
+
+    def begin(self) -> None:
+        """From now on."""
+        self.configuration.begin()
+        self.spool.begin()
+
+
+def _watch_files(stack: AsyncExitStack, core: Core, loop: asyncio.AbstractEventLoop, log: Any) -> _Watched:
+    configuration = FileWatch(
         Path(core.configuration.path),
         core.configuration.look,
         clock=core.clock,
@@ -254,6 +271,10 @@ def _watch_configuration(core: Core, loop: asyncio.AbstractEventLoop, log: Any) 
         call_soon=loop.call_soon_threadsafe,
         log=log,
     )
+    stack.callback(configuration.close)
+    spool = taking_in(core, TABLE, Path(paths.spool_directory()), loop.call_soon_threadsafe, log)
+    stack.callback(spool.close)
+    return _Watched(configuration, spool)
 
 
 @contextlib.contextmanager

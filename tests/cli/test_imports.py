@@ -44,8 +44,8 @@ WATCH = {
 FAST = {
     ("get", "k"): {*LINE, *PROJECT, "cosession.cli.get"},
     ("get", "k", "--json"): {*LINE, *PROJECT, "cosession.cli.get"},
-    ("put", "k", '{"a": [1, 2.5, null]}'): {*LINE, *PROJECT, "cosession.cli.put"},
-    ("put", "k", "plain text", "--expect", "1"): {*LINE, *PROJECT, "cosession.cli.put"},
+    ("put", "k", '{"a": [1, 2.5, null]}'): {*LINE, *PROJECT, "cosession.cli.put", "cosession.cli.spooling"},
+    ("put", "k", "plain text", "--expect", "1"): {*LINE, *PROJECT, "cosession.cli.put", "cosession.cli.spooling"},
     ("ls",): {*LINE, *PROJECT, "cosession.cli.ls"},
     ("ls", "--long"): {*LINE, *PROJECT, "cosession.cli.ls"},
     ("status",): {*LINE, "cosession.cli.status"},

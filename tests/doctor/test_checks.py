@@ -15,9 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from cosession import spool as spooling
 from cosession.doctor import (
     bundle,
     clock,
+    engine,
     installation,
     log,
     places,
@@ -25,6 +27,7 @@ from cosession.doctor import (
     redaction,
     room,
     settings,
+    spool,
     store,
     units,
 )
@@ -110,6 +113,24 @@ def test_what_was_left_in_the_state_directory_is_named(home, name, status, words
     path.touch(0o600)
     seen = places.state(here)
     assert (seen.status, words in seen.evidence) == (status, True)
+
+
+def test_the_spool_is_told_by_what_waits_was_refused_and_who_takes_it_in(home):
+    here = ground(home)
+    assert spool.spool(here) == engine.Seen("ok", f"nothing waits in {home}/spool")
+    spooling.write("put", '{"key":"k","value":1,"request_id":"r"}', request_id="r", env=here.env)
+    assert "1 calls wait" in spool.spool(here).evidence
+    assert spool.spool(here).remedy == "do: cosession start"
+    assert spool.spool(ground(home, status=STATUS)).status == "ok"
+    elsewhere = {**STATUS, "spool": {"directory": "/elsewhere"}}
+    assert "takes in /elsewhere" in spool.spool(ground(home, status=elsewhere)).evidence
+    (home / "spool" / "refused").mkdir(mode=0o700)
+    (home / "spool" / "refused" / "x.call").touch(0o600)
+    assert "1 calls were refused" in spool.spool(ground(home, status=STATUS)).evidence
+    wrong = {**STATUS, "spool": {"directory": str(home / "spool"), "error": "cannot use directory"}}
+    assert spool.spool(ground(home, status=wrong)).status == "failure"
+    (home / "spool").chmod(0o755)
+    assert "lets others in" in spool.spool(here).evidence
 
 
 def lock_file(home, **named):

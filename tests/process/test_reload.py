@@ -54,8 +54,8 @@ def edited(daemon: Daemon) -> Iterator[Edited]:
         yield edited
 
 
-#: Of the daemon: the loop and the store, and of watchdog on Linux three.
-THREADS = 5
+#: Of the daemon: the loop and the store, and of watchdog on Linux three, for the configuration and for the spool.
+THREADS = 8
 KEPT = "cannot use the configuration; the one in force is kept"
 
 

@@ -82,7 +82,7 @@ class Line:
         """
         is_write = "request_id" in params
         about = {"request_id": params["request_id"]} if is_write else {}
-        return self._ask(retries.WRITE if is_write else kind, method, _params(params, members), about)
+        return self._ask(retries.WRITE if is_write else kind, method, json_of(params, members), about)
 
     def ask_once(self, method: str, text: str) -> dict[str, Any]:
         """The result of one call with parameters as JSON text; it may be a write, so what was sent is not repeated."""
@@ -294,7 +294,8 @@ def _proof(session: str) -> str:
     return data.dumps(params) if session and session_token else ""
 
 
-def _params(params: dict[str, Any], members: str) -> str:
+def json_of(params: dict[str, Any], members: str) -> str:
+    """Parameters as JSON text on one line; `members` are further ones, as text."""
     texts = [f"{data.dumps(name)}:{data.dumps(value)}" for name, value in params.items()]
     return "{" + ",".join([*texts, _one_line(members)] if members else texts) + "}"
 

@@ -17,6 +17,7 @@ from cosession.cli.line import Line
 from cosession.cli.options import Given, Option, Verb, usage_error
 from cosession.cli.put import read_input
 from cosession.cli.scope import session_of_command, write_params
+from cosession.cli.spooling import SPOOL, ask
 from cosession.errors import CosessionError, InvalidRequest
 
 TYPE_CHECKING = False
@@ -43,7 +44,9 @@ def run_send(given: Given) -> int:
         **({"all": True} if to_all else {"to": given.words[0]}),
         **({"thread": given.text("--thread")} if given.flag("--thread") else {}),
     }
-    reply = Line(given).ask("mail.send", params)
+    reply = ask(given, Line(given), "mail.send", params)
+    if reply is None:
+        return 0
     if given.flag("--json"):
         render.json_line(reply)
         return 0
@@ -192,6 +195,7 @@ goes on in its place. TEXT has up to 8,192 bytes; `-` reads it from standard inp
         Option("--all", "", "to all other sessions that live in the project"),
         Option("--thread", "LETTER", "the thread of the letter that this answers"),
         Option("--importance", "|".join(IMPORTANCE), "how much it matters (default normal)"),
+        SPOOL,
     ),
     examples=(
         ("cosession send otter 'the parser is yours, tests are green'", "to the session of that name"),

@@ -12,6 +12,7 @@ from cosession.cli import data, render
 from cosession.cli.line import Line
 from cosession.cli.options import TTL_S_MAX, Given, Option, Verb, usage_error
 from cosession.cli.scope import write_params
+from cosession.cli.spooling import SPOOL, ask
 from cosession.errors import Conflict, CosessionError, InvalidRequest, TooLarge
 
 TYPE_CHECKING = False
@@ -38,13 +39,15 @@ def run(given: Given) -> int:
     value = value_text(text, string=given.flag("--string"))
     line = Line(given)
     try:
-        reply = line.ask("put", params, members=f'"value":{value}')
+        reply = ask(given, line, "put", params, members=f'"value":{value}')
     except Conflict as conflict:
         if not merge:
             raise
         from cosession.cli import merging
 
         reply = merging.merged_put(given, line, params, data.loads(value), conflict)
+    if reply is None:
+        return 0
     written = reply["written"]
     if given.flag("--json"):
         about = {"value": reply["value"]} if "value" in reply else {}
@@ -137,6 +140,7 @@ PUT = Verb(
         Option("--merge", "HOW", "three-way: keep what others changed since the expected revision"),
         Option("--ttl", "S", "the entry expires S seconds after its last put"),
         Option("--ephemeral", "", "the entry ends with your session"),
+        SPOOL,
     ),
     examples=(
         ("cosession put plan/next '{\"step\": 1}'", "store JSON"),

@@ -47,6 +47,9 @@ def run(given: Given) -> int:
     _print_usage(status)
     for damage in status.get("damage", []):
         render.line(f"{render.paint('damage   ', 'red')} {render.escape(damage)}")
+    spool = _spool(status.get("spool") or {})
+    if spool:
+        render.line(f"{render.paint('spool    ', 'yellow')} {render.escape(spool)}")
     if status.get("damage"):
         render.line("          what that means and what to do: cosession doctor")
     if status.get("disk", "enough") != "enough":
@@ -98,6 +101,16 @@ def _backups(said: dict[str, Any]) -> str:
     if said.get("error"):
         text += f"; the last one failed: {said['error']}"
     return text
+
+
+def _spool(said: dict[str, Any]) -> str:
+    """What clients left in the spool and is not taken in; "" where there is nothing to say."""
+    parts = [f"{said['error']}"] if said.get("error") else []
+    if said.get("waiting"):
+        parts.append(f"{count(said['waiting'], 'call')} wait in {said['directory']}")
+    if said.get("refused") or said.get("aside"):
+        parts.append(f"{said['refused']:,} refused since the start, why is in {said['directory']}/refused")
+    return "; ".join(parts)
 
 
 def _disk(status: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from cosession.cli.line import Line
 from cosession.cli.options import Given, Option, Verb
 from cosession.cli.put import FENCE, expectation, read_input, value_text
 from cosession.cli.scope import write_params
+from cosession.cli.spooling import SPOOL, ask
 from cosession.errors import InvalidRequest
 
 TYPE_CHECKING = False
@@ -23,9 +24,10 @@ def run_merge(given: Given) -> int:
     """Apply a merge patch and print the merged value."""
     key, text = given.words
     patch, _ = _json_argument(given, text, "PATCH")
-    reply = Line(given).ask(
-        "merge", {"key": key, **write_params(given), **expectation(given)}, members=f'"patch":{patch}'
-    )
+    params = {"key": key, **write_params(given), **expectation(given)}
+    reply = ask(given, Line(given), "merge", params, members=f'"patch":{patch}')
+    if reply is None:
+        return 0
     if given.flag("--json"):
         about = {"value": reply["value"], "repeated": reply.get("repeated", False), "revision": reply["revision"]}
         render.json_line({**reply["written"], **about})
@@ -41,7 +43,9 @@ def run_add(given: Given) -> int:
     if type(number) not in (int, float):
         raise InvalidRequest(f"cannot add {text}: it is no number; see: cosession add --help")
     params = {"key": key, **write_params(given), **expectation(given)}
-    reply = Line(given).ask("add", params, members=f'"number":{text}')
+    reply = ask(given, Line(given), "add", params, members=f'"number":{text}')
+    if reply is None:
+        return 0
     if given.flag("--json"):
         about = {"value": reply["value"], "repeated": reply.get("repeated", False), "revision": reply["revision"]}
         render.json_line({**reply["written"], **about})
@@ -57,7 +61,9 @@ def run_append(given: Given) -> int:
         raise InvalidRequest("cannot take `-` twice: there is one standard input; give the other as an argument")
     values = ",".join(value_text(word, string=given.flag("--string")) for word in words)
     params = {"key": key, **write_params(given), **expectation(given)}
-    reply = Line(given).ask("append", params, members=f'"values":[{values}]')
+    reply = ask(given, Line(given), "append", params, members=f'"values":[{values}]')
+    if reply is None:
+        return 0
     if given.flag("--json"):
         about = {"length": reply["length"], "repeated": reply.get("repeated", False), "revision": reply["revision"]}
         render.json_line({**reply["written"], **about})
@@ -69,7 +75,9 @@ def run_append(given: Given) -> int:
 def run_delete(given: Given) -> int:
     """Delete and print the revision; that there was nothing to delete is said, and fine."""
     key = given.words[0]
-    reply = Line(given).ask("delete", {"key": key, **write_params(given), **expectation(given)})
+    reply = ask(given, Line(given), "delete", {"key": key, **write_params(given), **expectation(given)})
+    if reply is None:
+        return 0
     written = reply["written"]
     if given.flag("--json"):
         about = {"deleted": written is not None, "key": key, "repeated": reply.get("repeated", False)}
@@ -125,7 +133,7 @@ MERGE = Verb(
     text="Members of PATCH replace those of the entry, null removes one, objects merge. The daemon applies it in the\n"
     "order of its commits, so two merges of different members never lose each other. An absent entry counts as {}.\n"
     "`-` reads PATCH from standard input.",
-    options=(_EXPECT, FENCE),
+    options=(_EXPECT, FENCE, SPOOL),
     examples=(
         ('cosession merge plan/next \'{"owner": "otter"}\'', "set one member"),
         ("cosession merge plan/next '{\"draft\": null}'", "remove one"),
@@ -140,7 +148,7 @@ ADD = Verb(
     summary="Add a number to an entry (1 if N is not given) and print the sum.",
     text="The daemon adds in the order of its commits, so no addition is ever lost and none conflicts. An absent\n"
     "entry counts as 0. Two integers make an integer, at most 64 bits; with a fraction on either side it is a float.",
-    options=(_EXPECT, FENCE),
+    options=(_EXPECT, FENCE, SPOOL),
     examples=(
         ("cosession add builds/count", "count one more"),
         ("cosession add budget/tokens -1500", "take something away"),
@@ -155,7 +163,7 @@ APPEND = Verb(
     summary="Append to the list of an entry and print its length.",
     text="Each VALUE is JSON if it parses as JSON, else a string; `-` reads one from standard input. The daemon\n"
     "appends in the order of its commits: no element is ever lost. An absent entry counts as [].",
-    options=(Option("--string", "", "each VALUE is a string, whatever it looks like"), _EXPECT, FENCE),
+    options=(Option("--string", "", "each VALUE is a string, whatever it looks like"), _EXPECT, FENCE, SPOOL),
     examples=(
         ("cosession append notes/today 'the parser is done'", "one line more"),
         ("cosession append plan/todo '{\"step\": 3}' '{\"step\": 4}'", "several at once"),
@@ -168,7 +176,7 @@ DELETE = Verb(
     "KEY",
     run_delete,
     summary="Delete one entry and print the revision. Its history stays.",
-    options=(_EXPECT, FENCE),
+    options=(_EXPECT, FENCE, SPOOL),
     examples=(
         ("cosession delete plan/next", "delete it, whatever it holds"),
         ("cosession delete plan/next --expect 41", "only if nobody wrote it since revision 41"),

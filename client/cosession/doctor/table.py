@@ -17,6 +17,7 @@ DOCTOR: Final = (
     Check("socket", "cosession.doctor.places:socket"),
     Check("stale", "cosession.doctor.places:stale"),
     Check("state", "cosession.doctor.places:state"),
+    Check("spool", "cosession.doctor.spool:spool"),
     Check("lock", "cosession.doctor.processes:lock"),
     Check("daemon", "cosession.doctor.processes:daemon"),
     Check("orphans", "cosession.doctor.processes:orphans"),

@@ -85,6 +85,19 @@ class ProjectUsage(Struct, frozen=True, kw_only=True):
     bytes: int
 
 
+class SpoolStatus(Struct, frozen=True, kw_only=True):
+    """The spool: its `directory`, the calls `waiting` in it, those `taken` and `refused` since the start, the files put
+    `aside` in its `refused/`, and the `error` by which it cannot be looked into, "" for none.
+    """
+
+    directory: str = ""
+    waiting: int = 0
+    taken: int = 0
+    refused: int = 0
+    aside: int = 0
+    error: str = ""
+
+
 class StatusReply(Reply, frozen=True, kw_only=True):
     """The state of the daemon on one page.
 
@@ -113,8 +126,8 @@ class StatusReply(Reply, frozen=True, kw_only=True):
     start), `scrub_rows` how much it was.
 
     The configuration: `config_file`, `config_error` (why it cannot be used now), `config` in force by TABLE.NAME, and
-    keys that are `restart_needed` for. `backups`: see `BackupsStatus`. `counters` is a flat map of name to number since
-    the start.
+    keys that are `restart_needed` for. `backups`: see `BackupsStatus`, `spool`: see `SpoolStatus`. `counters` is a flat
+    map of name to number since the start.
     """
 
     pid: int
@@ -156,6 +169,7 @@ class StatusReply(Reply, frozen=True, kw_only=True):
     config: dict[str, Any] = {}
     restart_needed: list[str] = []
     backups: BackupsStatus = BackupsStatus()
+    spool: SpoolStatus = SpoolStatus()
     counters: dict[str, Any] = {}
 
 

@@ -1,4 +1,5 @@
 """Notices when one file may have changed, whoever changes it and however: in place, by a rename, with its directory.
+So it does for a whole directory, given as `directory / EVERYTHING`.
 
 The directory is watched and not the file, since editors put a new file in its place. While the directory is not there,
 the deepest one that is; what the kernel does not tell (a link that leads elsewhere, a directory that was moved away) is
@@ -19,6 +20,8 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from cosessiond.clock import Clock
 
+#: The name that stands for every one in a directory.
+EVERYTHING: Final = "*"
 #: A file is looked at when it has been left alone for so long,
 SETTLE_S: Final = 0.2
 #: but when it never is, then after so long.
@@ -76,7 +79,10 @@ class FileWatch:
         deadlines: Deadlines,
         call_soon: Callable[[Callable[[], None]], object],
         log: Any,
+        name: str = "the configuration",
     ) -> None:
+        self._name = f"file watch of {name}"
+        self._what = name
         self._path = path
         self._changed = changed
         self._clock = clock
@@ -95,7 +101,7 @@ class FileWatch:
 
     def begin(self) -> None:
         """Watch from BEGIN_S on."""
-        self._deadlines.after("file watch", BEGIN_S, self._settled)
+        self._deadlines.after(self._name, BEGIN_S, self._settled)
 
     def look(self) -> None:
         """Look now, whatever was noticed; called once a minute."""
@@ -105,7 +111,7 @@ class FileWatch:
     def close(self) -> None:
         """Watch no more."""
         self._closed = True
-        self._deadlines.cancel("file watch")
+        self._deadlines.cancel(self._name)
         if self._aiming is not None:
             self._aiming.join(1.0)
         if self._observer is not None:
@@ -137,7 +143,7 @@ class FileWatch:
     def _wait(self) -> None:
         self._quiet = True
         if not self._closed:
-            self._deadlines.after("file watch", SETTLE_S, self._when_quiet)
+            self._deadlines.after(self._name, SETTLE_S, self._when_quiet)
 
     def _when_quiet(self) -> None:
         if not self._quiet and self._clock.monotonic() - self._since < SETTLE_S_MAX:
@@ -162,7 +168,7 @@ class FileWatch:
     def _aimed(self) -> None:
         self._aiming = None
         if self._failed and self._failed != self._said:
-            self._log.warning("changes of the configuration are noticed once a minute only", reason=self._failed)
+            self._log.warning(f"changes of {self._what} are noticed once a minute only", reason=self._failed)
         self._said = self._failed
         self._changed()  # what came before the watch stood
 
@@ -197,6 +203,8 @@ class FileWatch:
 
 def _concerns(aim: Aim, event: Any) -> bool:
     """Whether what happened in the watched directory is about the way to the file."""
+    if aim.name == EVERYTHING:
+        return True
     places = (event.src_path, getattr(event, "dest_path", ""))
     if aim.directory in places:
         return bool(event.event_type in ("deleted", "moved"))

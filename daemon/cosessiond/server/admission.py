@@ -156,7 +156,8 @@ def acting_session(core: Core, call: Call, named: str) -> str:
     if named:
         if named not in call.sessions:
             core.registry.require_may_act(call.ancestry(), named, call.session_token(named))
-        core.registry.require_live(named)
+        if not call.is_late:
+            core.registry.require_live(named)
         core.activity(named)
         return named
     own = call.sessions or core.registry.sessions_of(call.ancestry)

@@ -89,6 +89,11 @@ class Call:
         return self.conversation.sessions
 
     @property
+    def is_late(self) -> bool:
+        """Whether it was made long ago, when a session still lived that may have ended since: out of the spool."""
+        return self.conversation.is_late
+
+    @property
     def chosen(self) -> str:
         """The session that `hello` named, "" for none; nothing is proved by that."""
         return self.conversation.presented[0]
@@ -135,6 +140,8 @@ class Call:
 
 class Conversation:
     """The daemon's side of one connection; also the sink of its watches."""
+
+    is_late = False
 
     def __init__(self, core: Core, table: Mapping[str, Operation], transport: Transport, peer: Peer | None) -> None:
         self._core = core

@@ -33,6 +33,7 @@ from cosessiond.server.tracing import Tracer
 from cosessiond.server.turns import Turns
 from cosessiond.server.waiting import Waiting
 from cosessiond.sessions.registry import Registry
+from cosessiond.spool.intake import Aboard
 from cosessiond.store.expiry import Expiry
 from cosessiond.store.leases import Deadlines
 from cosessiond.store.marking import Marking
@@ -140,8 +141,8 @@ class Core:
         self.damage = damage
         self.marking = marking
         self.scrubs = scrubs
-        self.stop = stop
-        self.on_bug = on_bug
+        self.stop, self.on_bug = stop, on_bug
+        self.spool = Aboard()  # how it stands with what clients left there
         self.look_at_room: Callable[[], Report] = Report  # on the disk
         self.draining = False
         self.purges = 0  # under way

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from msgspec import structs
+
 from cosession.config import values
 from cosession.errors import ConfigError, CosessionError, EpochChanged
 from cosession.messages import admin
@@ -115,6 +117,7 @@ def status(core: Core, _call: Call, _request: admin.Status) -> admin.StatusReply
         scrub_time=core.scrubs.time_s,
         scrub_rows=core.scrubs.rows,
         backups=_backups(core),
+        spool=admin.SpoolStatus(**structs.asdict(core.spool)),
         counters=core.metrics.snapshot() | store.stalls.counters(),
     )
 
