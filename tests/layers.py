@@ -39,6 +39,7 @@ LAYERS: Final[dict[str, tuple[str, ...]]] = {
         "values",
         "callids",
         "wire",
+        "hookwire",
         "protocol",
         "exchange.*",
         "reach",  # open the socket, start the daemon; DESIGN calls it connect, which is the public function
@@ -160,6 +161,7 @@ LAYERS: Final[dict[str, tuple[str, ...]]] = {
         "server.tails",
         "server.tracing",
         "server.loglevel",
+        "server.attention",
         "server.core",
         "server.table",
         "server.conversation",
@@ -167,6 +169,8 @@ LAYERS: Final[dict[str, tuple[str, ...]]] = {
         "server.admission",
         "server.proposing",
         "server.spooled",
+        "server.telling",
+        "server.hooking",
         "server.handlers.*",
         "server.assembly",
         "server.shortage",
@@ -216,6 +220,7 @@ SHARED: Final = (
     "cosession.spool",
     "cosession.peer",
     "cosession.project",
+    "cosession.targets",
     "cosession.config",
     "cosession.configfile",
     "cosession.model",
@@ -223,6 +228,7 @@ SHARED: Final = (
     "cosession.values",
     "cosession.callids",
     "cosession.wire",
+    "cosession.hookwire",
     "cosession.protocol",
 )
 
@@ -291,7 +297,11 @@ SYSTEMS: Final[dict[str, tuple[str, ...]]] = {
         "cosessiond.sessions.procs",
         "cosessiond.store.schema",
     ),
-    r"_?(SO_PEER|SOL_LOCAL|LOCAL_PEER|XUCRED|UCRED)\w*": ("cosession.peer", "cosessiond.sessions.identity"),
+    r"_?(SO_PEER|SOL_LOCAL|LOCAL_PEER|XUCRED|UCRED)\w*": (
+        "cosession.peer",
+        "cosession.hook",  # self-contained
+        "cosessiond.sessions.identity",
+    ),
     r"_?(KQ_|EVFILT_|NOTE_)\w+": ("cosessiond.sessions.kqueue", "cosession.cli.life"),
     r"kqueue|kevent": ("cosessiond.sessions.watching", "cosession.cli.life"),
     r"pidfd_open": ("cosessiond.sessions.watching", "cosessiond.sessions.identity", "cosession.cli.life"),
@@ -310,6 +320,7 @@ SANS_IO: Final = (
     "cosession.values",
     "cosession.callids",
     "cosession.wire",
+    "cosession.hookwire",
     "cosession.protocol",
     "cosession.exchange.*",
 )
@@ -328,7 +339,7 @@ LIGHT: Final[dict[str, tuple[str, ...]]] = {
     "cosession.paths": ("cosession.errors",),
     "cosession.spool": ("cosession.errors", "cosession.paths", "cosession"),
     "cosession.peer": (),
-    "cosession.hook": (),
+    "cosession.hook": ("cosession.paths", "cosession.project"),  # both only where the fast way is over
 }
 
 

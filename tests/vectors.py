@@ -149,6 +149,8 @@ CALLS: Final[dict[str, list[Call]]] = {
         ("mail.send", {"to": "s2", "text": "a letter to nobody"}),
         ("mail.inbox", {}),
         ("mail.read", {"ids": ["no such letter"]}),
+        ("hook", {"client": "claude", "event": "Stop", "payload": "[1]"}),
+        ("hook", {"client": "claude", "event": "Stop", "payload": '{"session_id": "nobody"}'}),
         ("session.close", {"session": "s1"}),
         ("session.heartbeat", {"session": "s1"}),
     ],

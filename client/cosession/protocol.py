@@ -14,6 +14,7 @@ from msgspec import DecodeError, Struct, json, msgpack
 
 from cosession.callids import CallId
 from cosession.errors import CosessionError, Overloaded, TooLarge, error_from
+from cosession.hookwire import FIRST_BYTE, HookCodec
 from cosession.messages import Request
 from cosession.messages.base import R
 from cosession.messages.limits import RANGE_BYTES_JSON_MAX, RANGE_BYTES_MAX, SENT_FRAME_BYTES_MAX, Limits
@@ -84,7 +85,7 @@ class ServerConnection:
         if self.closing or not self._in:
             return None
         if self.codec is None:
-            self.codec = codec_for(self._in[0])
+            self.codec = HookCodec() if self._in[0] == FIRST_BYTE else codec_for(self._in[0])
         try:
             frame = self.codec.split(self._in, self._limits.frame_bytes_max)
             if frame is None:

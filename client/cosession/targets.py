@@ -68,9 +68,10 @@ def resolve(texts: Sequence[str], directory: str = ".", *, look_s: float = LOOK_
 class Place:
     """A directory, and the worktree it is in. `worktree` is what claims of paths are relative to."""
 
-    def __init__(self, directory: str = ".") -> None:
+    def __init__(self, directory: str = ".", worktree: str = "") -> None:
+        """`worktree`: where that is known already, so that no file is read."""
         self._directory = directory
-        self.worktree = worktree_of(directory) or "/"
+        self.worktree = worktree or worktree_of(directory) or "/"
         self._folds: bool | None = None
 
     def targets(self, texts: Iterable[str]) -> list[str]:
@@ -85,7 +86,13 @@ class Place:
             raise InvalidRequest(
                 f"cannot claim {text[:_SHOWN_MAX]!r}: it names nothing; give a path, name: or machine:"
             )
-        literal, pattern = self._split(text)
+        return self._inside(text, *self._split(text))
+
+    def file(self, path: str) -> str:
+        """The target that is one file, there or not, whatever characters its name has. Raises InvalidRequest."""
+        return self._inside(path, path, "")
+
+    def _inside(self, text: str, literal: str, pattern: str) -> str:
         try:
             real = os.path.realpath(os.path.join(self._directory, literal))
         except (OSError, ValueError) as error:

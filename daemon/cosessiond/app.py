@@ -37,6 +37,7 @@ from cosessiond.process.latch import FailStop, Latch
 from cosessiond.process.lock import Holder, InstanceLock
 from cosessiond.process.neighbour import refuse_neighbour
 from cosessiond.process.reserve import Reserve
+from cosessiond.process.resolver import Resolver
 from cosessiond.process.sd_notify import Notices
 from cosessiond.server.assembly import TABLE, Consequences, World, assemble
 from cosessiond.server.core import Core, Identity
@@ -141,6 +142,7 @@ def _listen(stack: AsyncExitStack, core: Core, passed: socket.socket | None, soc
     """On the socket that was passed, which is the service manager's and goes on listening without us, else on one of
     our own.
     """
+    core.resolve = Resolver(asyncio.get_running_loop()).resolve
     listener = Listener(core, TABLE, passed or bind(socket_path), asyncio.get_running_loop(), log)
     if passed is None:
         stack.callback(_unlink_own, socket_path, os.lstat(socket_path).st_ino)

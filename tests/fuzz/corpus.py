@@ -30,6 +30,8 @@ STAND_INS: Final[dict[str, Any]] = {
     "claim": "1",
     "name": "none",
     "text": "a letter",
+    "client": "claude",
+    "event": "Stop",
 }
 
 Tree = tuple[str, dict[str, Any]]

@@ -71,6 +71,9 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "send": ("cosession.cli.mail:SEND", "write a letter to a session, or to all of a project"),
         "inbox": ("cosession.cli.mail:INBOX", "the letters of a session, and those to come"),
     },
+    "AI clients": {
+        "hook": ("cosession.cli.hook:HOOK", "tell the daemon of an event of a client; for its settings"),
+    },
     "backups": {
         "backup now": ("cosession.cli.backup:NOW", "make one, and verify it"),
         "backup list": ("cosession.cli.backup:LIST", "what backups there are"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from cosession.messages import admin, audit, backup, claims, debug, mail, past, sessions, store, turns, watches
+from cosession.messages import admin, audit, backup, claims, debug, hooks, mail, past, sessions, store, turns, watches
 from cosession.messages.base import Reply, Request, reply_type
 
 REQUESTS: Final[dict[str, type[Request[Any]]]] = {
@@ -53,6 +53,7 @@ REQUESTS: Final[dict[str, type[Request[Any]]]] = {
         claims.List,
         claims.Check,
         claims.Explain,
+        hooks.Hook,
         mail.Send,
         mail.Inbox,
         mail.Read,
@@ -77,6 +78,7 @@ __all__ = [
     "backup",
     "claims",
     "debug",
+    "hooks",
     "mail",
     "past",
     "reply_type",

@@ -14,6 +14,7 @@ PROTOCOL_VERSION: Final = 1
 PROTOCOL_OLDEST: Final = 1
 
 # Hard bounds of the protocol that no configuration touches.
+HOOK_PAYLOAD_BYTES_MAX: Final = 4 * 1024 * 1024  # of one event; a longer one comes without it
 PROJECT_BYTES_MAX: Final = 1024
 REQUEST_ID_BYTES_MAX: Final = 64
 METHOD_BYTES_MAX: Final = 64

@@ -25,6 +25,7 @@ from cosessiond.server.handlers import (
     claims,
     debug,
     denials,
+    hooks,
     mail,
     purge,
     reads,
@@ -62,6 +63,7 @@ TABLE: Final[dict[str, Operation]] = table_of(
         *retention.ROWS,
         *sessions.ROWS,
         *claims.ROWS,
+        *hooks.ROWS,
         *mail.ROWS,
         *denials.ROWS,
         *audit.ROWS,
@@ -162,7 +164,7 @@ def assemble(
     )
     # In this order: what ends because of a batch is decided before anyone outside hears of the batch.
     store.listeners += [expiry.published, registry.published, core.referee.published]
-    store.listeners += [core.post.published, watches.published]
+    store.listeners += [core.post.published, core.attention.published, watches.published]
     if marking is not None:
         store.listeners.append(marking.published)
     store.flush = core.flush

@@ -21,7 +21,9 @@ from cosessiond.clock import Clock, Entropy
 from cosessiond.mail.postroom import PostRoom
 from cosessiond.metrics import Metrics
 from cosessiond.process.configuration import Configuration
+from cosessiond.process.resolver import in_place
 from cosessiond.server.addresses import Addresses
+from cosessiond.server.attention import Attention
 from cosessiond.server.conflicts import Conflicts
 from cosessiond.server.damage import Damage
 from cosessiond.server.holders import Holders
@@ -124,13 +126,11 @@ class Core:
             later=self.runqueue.wait,
             flush=self.flush,
         )
+        self.attention = Attention()
+        self.resolve = in_place  # of paths that hooks name
+        addresses = Addresses(registry)
         self.post = PostRoom(
-            store,
-            clock=clock,
-            entropy=entropy,
-            deadlines=deadlines,
-            sessions=Addresses(registry),
-            flush=self.flush,
+            store, clock=clock, entropy=entropy, deadlines=deadlines, sessions=addresses, flush=self.flush
         )
         self.waiting = Waiting(deadlines, metrics)
         self.clock = clock

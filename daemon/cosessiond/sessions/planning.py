@@ -67,17 +67,25 @@ class Planner:
         return self._plan(operation, target, [(self._view.get(target.id), target)])
 
     def registration(
-        self, wanted: Session, now_s: float, *, opening: int, proved: bool, may_replace: MayReplace | None
+        self,
+        wanted: Session,
+        now_s: float,
+        *,
+        opening: int,
+        proved: bool,
+        switching: bool,
+        may_replace: MayReplace | None,
     ) -> Plan:
         """The plan by which `wanted`, with its one instance, is registered. `opening`: registrations under way, this
-        one included. `proved`: its session token was presented. Raises what `Registry.register` answers.
+        one included. `proved`: its session token was presented. `switching`: it says that it comes back. Raises
+        what `Registry.register` answers.
         """
         (instance,) = wanted.instances
         held = self._view.get(wanted.id)
         old = held.session if held else None
         other = self._view.live(wanted.replaces) if wanted.replaces else None
         if old:
-            _check_reuse(old, instance, proved=proved, switching=bool(wanted.replaces))
+            _check_reuse(old, instance, proved=proved, switching=switching)
         new = registered(old, wanted, now_s)
         self._check_limits(old, new, opening)
         changed: list[Changed] = [(held, new)] if new != old else []

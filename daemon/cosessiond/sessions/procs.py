@@ -73,6 +73,18 @@ def owner(pid: int) -> int | None:
     return int(fields[0]) if fields else None
 
 
+def name_of(pid: int) -> str:
+    """The name of the program that `pid` runs, as far as the kernel keeps it; "" when there is no telling."""
+    if not 0 < pid <= PID_MAX:
+        return ""
+    if not LINUX:
+        return name_psutil(pid)
+    try:
+        return _read(f"/proc/{pid}/comm").decode("utf-8", "replace").strip()
+    except OSError:
+        return ""
+
+
 def same_pid_namespace(pid: int) -> bool:
     """Whether `pid` lives in our pid namespace, so that the numbers it uses mean the same here.
 
@@ -158,6 +170,16 @@ def owner_psutil(pid: int) -> int | None:
         return int(psutil.Process(pid).uids().real)
     except (psutil.Error, OSError):
         return None
+
+
+def name_psutil(pid: int) -> str:
+    """`name_of` on every other system."""
+    import psutil
+
+    try:
+        return str(psutil.Process(pid).name())
+    except (psutil.Error, OSError):
+        return ""
 
 
 def _require_absent(pid: int) -> None:

@@ -98,24 +98,34 @@ class Registry:
     # The operations.
 
     def register(
-        self, request: Register, instance: Instance, done: Done, *, may_replace: MayReplace | None = None
+        self,
+        request: Register,
+        instance: Instance,
+        done: Done,
+        *,
+        may_replace: MayReplace | None = None,
+        returns: bool = False,
     ) -> None:
         """Begin, join, re-attach to or reopen a session; `done` gets its record, or the error.
 
         `instance` is what the caller may stand for (`admission.instance_for`). `may_replace` raises unless the caller
         may act for the session that it names by `replaces`; without it only an instance of that session may replace
-        it. Raises InvalidRequest and TooLarge; answers Overloaded at a limit, NotAllowed for joining from where no
-        process can be judged, session_ended for a session that this very instance saw ending.
+        it. `returns`: it is known to come back, also to a session that it saw ending. Raises InvalidRequest and
+        TooLarge; answers Overloaded at a limit, NotAllowed for joining from where no process can be judged,
+        session_ended for a session that this very instance saw ending.
         """
         id = request.id or ulid(self._clock, self._entropy)
         wanted = draft(request, instance, id=id, host=self._host)
+        switching = returns or bool(request.replaces)
         proved = bool(request.session_token) and self.authority.token_holds(id, request.session_token)
         if self.view.live(id) is None:
             self._opening.add(id)
 
         def plan() -> Plan:
             opening, now_s = len(self._opening), self._now_s()
-            return self._planner.registration(wanted, now_s, opening=opening, proved=proved, may_replace=may_replace)
+            return self._planner.registration(
+                wanted, now_s, opening=opening, proved=proved, switching=switching, may_replace=may_replace
+            )
 
         def finished(outcome: Session | CosessionError) -> None:
             self._opening.discard(id)
