@@ -182,7 +182,7 @@ class Hooked:
             self._answer(Advice(note=f"this edit is not claimed: {error.message}"))
         else:
             asked = claiming.Acquire(project=wanted.project, targets=list(wanted.targets), session=wanted.session)
-            self._call.conversation.denied(asked, error.code)
+            self._call.conversation.denied(asked, error)
             words = error.message.removeprefix("cannot claim path:")
             self._answer(Advice(denial=f"cosession: cannot edit {words}"))
         self._core.flush()
