@@ -30,7 +30,9 @@ from cosessiond.process import secret
 from cosessiond.store.engine import Batch, Committed, Engine, Outcome, Scrubbed, StoreBroken, StoreDamaged
 from cosessiond.store.marks import Marker
 from cosessiond.store.memory import MemoryEngine
+from durability.pinned import pinned
 from store.engines import UNBOUNDED, batch, delete, id_of, put, trim_all
+from virtual import VirtualClock, VirtualEntropy
 
 Files = dict[str, bytes]
 Question = Callable[[Engine], object]
@@ -89,16 +91,19 @@ def _batches() -> list[Batch]:
 
 
 @contextmanager
-def _task(state: Path) -> Iterator[Task]:
+def _task(state: Path, chance: str) -> Iterator[Task]:
+    """Time stands still, and of one `chance` the same is drawn: so each store is the same, and what comes of a seed."""
     state_fd = os.open(state, os.O_RDONLY)
     try:
-        yield Task(state, state_fd, words=[], options={})
+        drawn = VirtualEntropy(random.Random(chance))
+        yield Task(state, state_fd, words=[], options={}, clock=VirtualClock(), entropy=drawn)
     finally:
         os.close(state_fd)
 
 
 def _read(state: Path) -> Files:
-    return {str(path.relative_to(state)): path.read_bytes() for path in sorted(state.rglob("*")) if path.is_file()}
+    found = {str(path.relative_to(state)): path.read_bytes() for path in sorted(state.rglob("*")) if path.is_file()}
+    return {name: pinned(content) if name.endswith("-wal") else content for name, content in found.items()}
 
 
 def lay(state: Path, files: Files) -> None:
@@ -115,9 +120,9 @@ def base(*, killed: bool) -> Base:
     config = _config("refuse")
     batches = _batches()
     middle = BATCHES // 2
-    with tempfile.TemporaryDirectory() as directory, _task(Path(directory)) as task:
+    with tempfile.TemporaryDirectory() as directory, _task(Path(directory), "base") as task:
         state = task.state
-        secret.read_or_make(state, task.state_fd, os.urandom)
+        secret.read_or_make(state, task.state_fd, task.entropy.random_bytes)
         with opened(task, Marker(task.state_fd), config=config, log=_Quiet()) as (engine, _, _):
             epoch = engine.position().epoch
             engine.apply(batches[:middle])
@@ -203,7 +208,7 @@ def judge(of: Base, seed: int) -> Found:
     """Damage a copy of the store, open it, and ask everything."""
     files, name, kind = damaged(of, seed)
     how = f"seed {seed}: {kind} of {name}"
-    with tempfile.TemporaryDirectory() as directory, _task(Path(directory)) as task:
+    with tempfile.TemporaryDirectory() as directory, _task(Path(directory), "damaged") as task:
         lay(task.state, files)
         found: list[Found] = []
         if name.startswith("backups/"):
@@ -245,7 +250,7 @@ def _backup(task: Task, of: Base, *, is_changed: bool) -> list[Found]:
     told = verify(task)["backups"]
     if is_changed and told and not any(each["wrong"] for each in told):
         found.append(Found("served", "a damaged backup is verified"))
-    with tempfile.TemporaryDirectory() as directory, _task(Path(directory)) as elsewhere:
+    with tempfile.TemporaryDirectory() as directory, _task(Path(directory), "elsewhere") as elsewhere:
         lay(elsewhere.state, _read(task.state))
         try:
             restore(elsewhere, choose(elsewhere.state, [], latest=True))

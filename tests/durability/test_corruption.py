@@ -24,6 +24,14 @@ def bases() -> Iterator[list[Base]]:
         yield [corruption.base(killed=killed) for killed in (False, True)]
 
 
+def test_a_seed_is_always_the_same_damage_to_the_same_store(bases: list[Base]) -> None:
+    for killed, base in zip((False, True), bases, strict=True):
+        again = corruption.base(killed=killed)
+        assert (again.files, again.older, again.epoch) == (base.files, base.older, base.epoch)
+        assert "store.db-wal" in again.files or not killed
+        assert corruption.damaged(again, 5) == corruption.damaged(base, 5)
+
+
 def test_damage_to_one_file_is_noticed_or_harmless(bases: list[Base]) -> None:
     found = [corruption.judge(bases[seed % 2], seed) for seed in SEEDS]
     assert [each.what for each in found if each.outcome == "served"] == []
