@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
+from msgspec.structs import replace
+
 from cosession.config import Config, StoreConfig
 from cosession.errors import CosessionError
 from cosession.messages.limits import Limits
@@ -308,7 +310,7 @@ def _questions(now: int, oldest: int) -> dict[str, Question]:
     asked: dict[str, Question] = {
         "position": _position,
         "entries": _rows,
-        "catch-up": lambda engine: engine.changes(oldest - 1, 1_000, UNBOUNDED),
+        "catch-up": lambda engine: _watched(engine, oldest),
     }
     for key in KEYS:
         id = id_of(key)
@@ -321,6 +323,15 @@ def _questions(now: int, oldest: int) -> dict[str, Question]:
         for id in map(id_of, KEYS):
             asked[f"{id[2]} at {revision}"] = lambda engine, id=id, at=revision: engine.entry_at(id, at)
     return asked
+
+
+def _watched(engine: Engine, oldest: int) -> object:
+    """What a watch shows of the log: not what each change replaced, nor whether compares held, which only the answer to
+    the request tells, and which the chain does not cover.
+    """
+    found = engine.changes(oldest - 1, 1_000, UNBOUNDED)
+    bare = [[replace(each, replaced_revision=0, replaced_session="") for each in one.changes] for one in found]
+    return [(one.revision, one.time_ms, one.origin, changes) for one, changes in zip(found, bare, strict=True)]
 
 
 def _position(engine: Engine) -> object:

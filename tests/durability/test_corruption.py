@@ -12,7 +12,7 @@ from durability.corruption import Base
 
 #: A few of what `prove_corruption` goes through for minutes; and what it has found: an index that
 #: leads to no row, a row without a value, request ids that no search finds.
-SEEDS = (1, 2, 3, 10_725, 20_237, 30_214)
+SEEDS = (1, 2, 3, 10_725, 20_237, 30_214, 40_004)
 #: How many of the damages to one file are tried until a seeded bug is seen; it is, far sooner.
 TRIED_MAX = 120
 

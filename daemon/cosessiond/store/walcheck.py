@@ -9,6 +9,8 @@ this round and goes on from the last of the one before: leftovers of an earlier 
 not, and what an earlier round left goes on from its own. A power cut may keep the last frame of a transaction and lose
 those before it, where two of the earlier round then stand.
 
+A header that does not hold makes SQLite drop all of it; it is not cut short by a crash either.
+
 What it cannot know: whether the very last transaction was synced. Rule: reads, and writes nothing.
 """
 
@@ -23,6 +25,8 @@ from cosessiond.process.files import open_plain
 
 HEADER_BYTES: Final = 32
 FRAME_BYTES: Final = 24
+#: Of the header, what its checksum is over.
+_SUMMED_BYTES: Final = 24
 #: The last byte of the magic number when checksums are over big-endian words.
 _BIG_ENDIAN: Final = 0x83
 _MASK: Final = 0xFFFFFFFF
@@ -34,18 +38,35 @@ def torn(path: Path) -> str:
     """Why the log at `path` cannot be what was synced, "" when nothing says so."""
     try:
         with os.fdopen(open_plain(path, os.O_RDONLY), "rb") as file:
-            log = _Log.of(file.read(HEADER_BYTES))
-            if log is None:
+            header = file.read(HEADER_BYTES)
+            if len(header) < HEADER_BYTES:
                 return ""
-            frames = log.frames(file.read())
+            rest = file.read()
     except FileNotFoundError:
         return ""
+    if wrong := _unlike_a_header(header, rest):
+        return wrong
+    log = _Log.of(header)
+    if log is None:
+        return ""
+    frames = log.frames(rest)
     sums = log.first
     for number, frame in enumerate(frames):
-        if log.sums(frame, sums) != frame.sums:
+        if not frame.is_of_this_round or log.sums(frame, sums) != frame.sums:  # SQLite reads up to here
             return _later(log, frames, number)
         sums = frame.sums
     return ""
+
+
+def _unlike_a_header(header: bytes, rest: bytes) -> str:
+    """Why this can never have been the beginning of a log, in words: SQLite would take all of it for nothing. A header
+    is written as a whole, in one sector, and synced before the first frame behind it.
+    """
+    if not any(header):
+        return "" if rest.count(0) == len(rest) else "its header is gone, though frames were written behind it"
+    order = ">" if header[3] == _BIG_ENDIAN else "<"
+    said = int.from_bytes(header[_SUMMED_BYTES : _SUMMED_BYTES + 4]), int.from_bytes(header[_SUMMED_BYTES + 4 :])
+    return "" if checksum(order, header[:_SUMMED_BYTES], (0, 0)) == said else "its header does not match its checksum"
 
 
 def _later(log: _Log, frames: list[_Frame], failed: int) -> str:
