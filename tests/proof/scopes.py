@@ -27,7 +27,7 @@ _SHARED: Final = (
     "cosession.messages.base",
     "cosession.messages.limits",
 )
-_WIRE: Final = ("cosession.wire", "cosession.protocol", "cosession.callids")
+_WIRE: Final = ("cosession.wire", "cosession.hookwire", "cosession.protocol", "cosession.callids")
 _STORE: Final = (
     *_SHARED,
     "cosession.config",
@@ -59,14 +59,14 @@ _SERVING: Final = (
 )
 _BACKUPS: Final = ("cosession.messages.backup", "cosessiond.backups.*", "cosessiond.server.handlers.backup")
 
-#: What every daemon loads. `server.assembly`, `server.table` and `messages` itself list what there is and grow with
-#: each verb: what they leave out, the tests of that verb miss at once. A new module of the server is beside, until a
-#: proof names it.
+#: A daemon is started whole. Of what it serves by, `server.assembly`, `server.table` and `messages` itself are beside as
+#: well: they list what there is and grow with each verb; what they leave out, the tests of that verb miss at once.
+_WHOLE_DAEMON: Final = ("cosession.*", "cosessiond.*")
+
+#: What comes along with the store alone, and is not what is tried.
 _BESIDE: Final = (
     "cosession",
     "cosession._version",
-    "cosession.nearest",
-    "cosession.retries",
     "cosession.paths",
     "cosession.peer",
     "cosession.project",
@@ -74,19 +74,8 @@ _BESIDE: Final = (
     "cosession.configfile",
     "cosession.messages.*",
     "cosessiond",
-    "cosessiond.clock",
-    "cosessiond.metrics",
-    "cosessiond.process.*",
     "cosessiond.sessions.*",
-    "cosessiond.claims.*",
-    "cosessiond.mail.*",
     "cosessiond.audit.*",
-    "cosessiond.backups.*",
-    "cosessiond.recovery.*",
-    "cosessiond.spool.*",
-    "cosessiond.hooks.*",
-    "cosessiond.server.*",
-    "cosessiond.maintenance.*",
 )
 
 
@@ -97,7 +86,7 @@ class Scope(NamedTuple):
     """
 
     sources: tuple[str, ...]
-    beside: tuple[str, ...] = _BESIDE
+    beside: tuple[str, ...] = _WHOLE_DAEMON
     daemon: bool = True
 
     def tries(self, name: str) -> bool:
@@ -114,16 +103,13 @@ SCOPES: Final[dict[str, Scope]] = {
     "kill": Scope((*_STORE, *_SERVING, *_BACKUPS, "cosession.messages.past")),
     "history": Scope((*_STORE, *_SERVING)),
     "power": Scope((*_STORE, *_SERVING, *_BACKUPS, "cosessiond.maintenance.*", "cosessiond.server.handlers.purge")),
-    "damage": Scope((*_STORE, "cosessiond.maintenance.*"), daemon=False),
-    "acts": Scope((*_STORE, "cosessiond.maintenance.*", "cosessiond.app", DAEMON), (*_BESIDE, *_SERVING)),
+    "damage": Scope((*_STORE, "cosessiond.maintenance.*"), _BESIDE, daemon=False),
+    "acts": Scope((*_STORE, "cosessiond.maintenance.*", "cosessiond.app", DAEMON)),
     "backups": Scope((*_STORE, *_SERVING, *_BACKUPS)),
     "frames": Scope((*_STORE, *_SERVING, "cosession.messages.*", "cosessiond.server.*")),
-    "decoder": Scope((*_SHARED, *_WIRE), daemon=False),
+    "decoder": Scope((*_SHARED, *_WIRE), _BESIDE, daemon=False),
     "faults": Scope((*_STORE, *_SERVING, *_BACKUPS, "cosessiond.server.handlers.purge")),
-    "floods": Scope(
-        (*_SHARED, *_WIRE, *_SERVING, "cosessiond.store.watch", "cosessiond.store.snapshot"),
-        (*_BESIDE, *_STORE),
-    ),
+    "floods": Scope((*_SHARED, *_WIRE, *_SERVING, "cosessiond.store.watch", "cosessiond.store.snapshot")),
 }
 
 
