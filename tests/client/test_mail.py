@@ -109,6 +109,41 @@ def test_anybody_may_look_and_only_the_session_itself_reads(use, connect, daemon
     use(body)
 
 
+def test_the_audit_tells_who_wrote_to_whom_and_not_a_word_of_it(use):
+    async def body(client):
+        async with client.session(id="a", heartbeat_s=0) as one, client.session(id="b", heartbeat_s=0) as two:
+            sent = await one.send("b", "not a word of this")
+            await two.read()
+            with pytest.raises(CosessionError):
+                await one.send("c", "x")
+            records = await client.audit(kind="mail")
+            assert [each.outcome for each in records] == ["sent"], "reading is in the letters themselves"
+            (record,) = records
+            assert (record.session, record.subject, record.operation) == ("a", f"b/{sent.id}", "mail.send")
+            assert record.facts["came"] == 1
+            assert "word" not in str(record)
+
+    use(body)
+
+
+def test_who_dies_is_written_to_and_who_goes_on_for_it_reads(use):
+    async def body(client):
+        async with client.session(id="old", name="otter", heartbeat_s=0) as old, client.session(heartbeat_s=0) as other:
+            await other.send("otter", "1")
+            async with client.session(id="new", heartbeat_s=0, replaces="old") as new:
+                letters = await new.letters(timeout_s=20)
+                first = await letters.next()
+                assert (first.text, first.passed_from, first.to) == ("1", "old", "new")
+                assert (await other.send("old", "2")).to == ["new"]
+                assert (await letters.next()).text == "2"
+                await letters.close()
+                records = await client.audit(kind="mail")
+                assert [each.outcome for each in records] == ["sent", "passed_on", "sent"]
+            assert old.id == "old"
+
+    use(body)
+
+
 def test_letters_come_once_each_in_order_and_count_as_read_with_the_next(use):
     async def body(client):
         async with client.session(name="otter", heartbeat_s=0) as otter, client.session(heartbeat_s=0) as heron:

@@ -305,3 +305,23 @@ def test_a_name_that_has_nothing_is_not_kept() -> None:
     bench.write(batch(delete("k")))
     assert counted(bench.store.index.usage) == {"projects": {}, "sessions": {}, "shares": {}}
     assert Counter(bench.store.index.usage._shares) == Counter()
+
+
+def test_letters_count_for_the_project_of_their_box_and_reading_them_is_never_refused() -> None:
+    bench = Bench(TIGHT)
+    letters = [id_of(f"box/{number}", "$mail") for number in range(4)]
+    bench.write(
+        *(batch(Put(letter, raw("x")), session="a" if number < 3 else "b") for number, letter in enumerate(letters))
+    )
+    assert bench.store.index.usage.projects.of("p").entries == 4
+    full = bench.refused(batch(Put(id_of("box/5", "$mail"), raw("x")), session="c"))
+    assert full is not None
+    assert (full.code, full.data["quota"]) == ("quota_exceeded", "project_entries_max")
+    assert bench.refused(batch(put("k", 1), session="c")) is not None, "the context and letters count together"
+    reading = batch(Put(letters[3], raw("x" * 20)), session="a")
+    assert bench.refused(reading) is not None, "as a letter of its reader it is one too many"
+    assert (
+        bench.refused(structs.replace(reading, origin=structs.replace(reading.origin, operation="mail.read"))) is None
+    )
+    bench.write(*(batch(Delete(letter)) for letter in letters))
+    assert bench.store.index.usage.projects.of("p") == Used(0, 0)
