@@ -51,6 +51,7 @@ NAME: Final = re.compile(r"([0-9]{16})-([A-Za-z0-9_.:-]{1,64})\.call")
 #: What a file is called until it is whole; so the daemon knows what was never finished.
 UNFINISHED: Final = ".unfinished-"
 PROOF_BYTES: Final = 16
+_SESSION: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._:@-]{0,127}")
 
 
 def write(
@@ -76,13 +77,18 @@ def write(
         )
     if not session_token:
         session = ""
+    if session and not _SESSION.fullmatch(session):
+        raise InvalidRequest(f"cannot spool for session {session[:64]!r}: that can be the id of none; correct it")
     if method in OF_SESSIONS and not session:
         raise NotAllowed(
             f"cannot spool {method}: nobody cannot send, and only a session token proves a session from here; set "
             "COSESSION_SESSION and COSESSION_TOKEN"
         )
     text = f'{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}'
-    call = _one_line(text).encode("utf-8", "strict")
+    try:
+        call = _one_line(text).encode()
+    except UnicodeEncodeError:
+        raise InvalidRequest(f"cannot spool {method}: an argument is not valid UTF-8; check its encoding") from None
     if len(call) > CALL_BYTES_MAX:
         raise TooLarge(
             f"cannot spool a call of {len(call)} bytes: the limit is {CALL_BYTES_MAX}; split it",
@@ -111,7 +117,10 @@ def refuse(method: str, params: str) -> None:
         raise InvalidRequest(f"cannot spool {method}: it must be answered; only {may} can wait")
     import json
 
-    given: dict[str, Any] = json.loads(params)
+    try:
+        given: dict[str, Any] = json.loads(params)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(f"cannot spool {method}: its parameters are no JSON object: {error}") from None
     for name in SPOOLABLE[method]:
         if given.get(name):
             raise InvalidRequest(

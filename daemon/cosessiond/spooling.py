@@ -23,7 +23,7 @@ from cosessiond.server import spooled
 from cosessiond.server.core import Core
 from cosessiond.server.table import Operation
 from cosessiond.spool.directory import Directory
-from cosessiond.spool.intake import Intake
+from cosessiond.spool.intake import Failed, Intake
 
 CallSoon = Callable[[Callable[[], None]], object]
 
@@ -81,10 +81,19 @@ def taking_in(core: Core, table: Mapping[str, Operation], path: Path, call_soon:
     return Spooling(core, intake, watch, path)
 
 
-def _elsewhere(call_soon: CallSoon, run: Callable[[], Any], done: Callable[[Any], None]) -> None:
-    def work() -> None:
-        result = run()
+def _elsewhere(call_soon: CallSoon, run: Callable[[], Any], done: Callable[[Any | Failed], None]) -> None:
+    def tell(result: Any | Failed) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended
             call_soon(partial(done, result))
 
-    threading.Thread(target=work, name="spool", daemon=True).start()
+    def work() -> None:
+        try:
+            result = run()
+        except Exception as error:  # noqa: BLE001  # a bug of ours must not leave the spool waiting for this thread
+            result = Failed(f"cannot look into the spool: {type(error).__name__}: {error}")
+        tell(result)
+
+    try:
+        threading.Thread(target=work, name="spool", daemon=True).start()
+    except RuntimeError as error:  # no thread to be had
+        tell(Failed(f"cannot look into the spool: {error}"))

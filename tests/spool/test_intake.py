@@ -12,7 +12,7 @@ from cosessiond.metrics import Metrics
 from cosessiond.spool import directory as directories
 from cosessiond.spool import intake as intakes
 from cosessiond.spool.directory import ASIDE_FILES_MAX, Aside, Directory
-from cosessiond.spool.intake import Intake
+from cosessiond.spool.intake import Failed, Intake
 
 TOKEN = "t" * 32
 
@@ -187,6 +187,7 @@ def hostile(path):
     }
     for each, (data, _) in files.items():
         (path / each).write_bytes(data)
+    (path / os.fsdecode(b"\xff\xfe\n.call")).write_bytes(b"x")
     with (path / name(8)).open("wb") as sparse:
         sparse.truncate(10**12)
     (path / name(9)).symlink_to("/etc/passwd")
@@ -220,6 +221,8 @@ def test_what_is_no_call_is_put_aside_and_holds_up_nobody(spooled, store, starte
     assert found == {f"{8:016}-h8.call"}, "only the terabyte is not kept to be looked at"
     assert [each.name for each in spooled.path.iterdir() if each.name != "refused"] == [f"{13:016}-h13.call"]
     assert intake.stands.refused >= len(expected)
+    for each in started.told:
+        each.name.encode()  # whatever the bytes of its name, it can be told
     assert intake.stands.error == ""
 
 
@@ -253,6 +256,22 @@ def test_a_directory_that_is_not_ours_alone_is_not_looked_into(spooled, store, s
     spooled.path.chmod(0o700)
     intake._deadlines.pass_()
     assert (store.kept, intake.stands.error) == (["r1"], "")
+
+
+def test_a_look_that_fails_is_tried_again(spooled, store, started):
+    spooled.write(1)
+    fails = [Failed("no thread")]
+    intake = started()
+    spooled.write(2)
+    intake._elsewhere = lambda run, done: done(fails.pop() if fails else run())
+    intake.look()
+    assert (store.kept, intake.stands.error) == (["r1"], "no thread")
+    fails.append(Failed("no thread"))
+    intake._elsewhere = lambda run, done: done(run() if "look" in str(run) or not fails else fails.pop())
+    intake._deadlines.pass_()
+    assert (store.kept, len(spooled.names())) == (["r1", "r2"], 1), "committed, and not yet removed"
+    intake._deadlines.pass_()
+    assert (store.kept, spooled.names()) == (["r1", "r2"], [])
 
 
 def test_one_round_is_bounded_in_files_and_bytes(spooled, monkeypatch):

@@ -75,6 +75,12 @@ def test_what_must_not_wait_is_refused(spooled):
             spool.write("put", "{}", request_id=request_id, env=spooled.env)
     with pytest.raises(NotAllowed, match="COSESSION_TOKEN"):
         spooled.write(method="mail.send", session="s")
+    for session in ('s","x":"', "../s", "s" * 129):
+        with pytest.raises(InvalidRequest, match="the id of none"):
+            spooled.write(session=session, token=TOKEN)
+    for params in ('{"key":"\udc80"}', "no JSON", "[" * 100_000):
+        with pytest.raises(InvalidRequest, match="cannot spool put"):
+            spooled.write(params=params)
     with pytest.raises(TooLarge, match="split it"):
         spooled.write(params=f'{{"key":"k","value":"{"x" * spool.CALL_BYTES_MAX}"}}')
     assert not spooled.path.exists()

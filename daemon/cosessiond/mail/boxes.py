@@ -83,6 +83,10 @@ class Boxes:
         found = self._boxes.get(box)
         return found.letters.get(id) if found is not None else None
 
+    def has(self, box: str) -> bool:
+        """Whether a session has any letter, read or not; cheap."""
+        return box in self._boxes
+
     def letters(self, box: str) -> list[Held]:
         """All letters of a session, read ones as well, in the order in which they were sent."""
         found = self._boxes.get(box)

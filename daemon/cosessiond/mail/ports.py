@@ -67,7 +67,7 @@ class Sessions(Protocol):
         ...
 
     def live_in(self, project: str, /) -> list[Addressee]:
-        """The live sessions of a project, the oldest first."""
+        """The live sessions of a project."""
         ...
 
     def successor(self, id: str, /) -> Addressee | None:

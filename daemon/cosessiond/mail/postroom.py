@@ -261,7 +261,7 @@ class PostRoom:
 
     def _left_behind(self, box: str) -> Change | None:
         """What is to be done about the letters in a box now, None for nothing."""
-        if not self.boxes.letters(box):
+        if not self.boxes.has(box):
             return None
         if self._sessions.get(box) is None:
             return letters.dropped(self.boxes.letters(box)[:PORTION])

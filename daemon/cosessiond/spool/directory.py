@@ -92,11 +92,11 @@ class Directory:
         self.path = path
         self.now_s = now_s
 
-    def look(self, skip: frozenset[str] = frozenset()) -> Look:
-        """The calls that are next, but for those in `skip`; what is none is put aside. Raises nothing."""
+    def look(self) -> Look:
+        """The calls that are next; what is none is put aside. Raises nothing that a directory can cause."""
         try:
             with _opened(self.path) as directory:
-                return self._look(directory, skip)
+                return self._look(directory)
         except (OSError, ConfigError) as error:
             return Look(error=str(error))
 
@@ -114,7 +114,7 @@ class Directory:
             return str(error)
         return ""
 
-    def _look(self, directory: int, skip: frozenset[str]) -> Look:
+    def _look(self, directory: int) -> Look:
         waiting: list[str] = []
         odd: list[str] = []
         with os.scandir(directory) as entries:
@@ -129,9 +129,7 @@ class Directory:
         aside = [Aside(name, "its name is none of a call") for name in odd[:ASIDE_ROUND_MAX]]
         calls: list[Spooled] = []
         size = 0
-        for name in heapq.nsmallest(ROUND_FILES_MAX + len(skip), waiting):
-            if name in skip:
-                continue
+        for name in heapq.nsmallest(ROUND_FILES_MAX, waiting):
             try:
                 found = _read(directory, name)
             except FileNotFoundError:
@@ -140,13 +138,13 @@ class Directory:
                 aside.append(Aside(name, str(error)))
                 continue
             size += len(found.call)
-            if len(calls) == ROUND_FILES_MAX or (calls and size > ROUND_BYTES_MAX):
+            if calls and size > ROUND_BYTES_MAX:
                 break
             calls.append(found)
-        put = tuple(each for each in aside if _put_aside(directory, each.name, each.why))
-        return Look(
-            tuple(calls), put, len(waiting) - len([1 for each in put if each.name in waiting]), _kept(directory)
-        )
+        gone = [each for each in aside if _put_aside(directory, each.name, each.why)]
+        left = len(waiting) - sum(NAME.fullmatch(each.name) is not None for each in gone)
+        told = tuple(Aside(_shown(each.name), each.why) for each in gone)
+        return Look(tuple(calls), told, left, _kept(directory))
 
     def _forget_unfinished(self, directory: int, name: str) -> None:
         with contextlib.suppress(OSError):
@@ -192,6 +190,11 @@ def _read(directory: int, name: str) -> Spooled:
     if header.spool != 1:
         raise _NoCall(f"it is of format {header.spool}, this version reads 1")
     return Spooled(name, matched[2], header, rest[:-1])
+
+
+def _shown(name: str) -> str:
+    """A name as text that can be told: the bytes of a file's name need not be any."""
+    return os.fsencode(name).decode(errors="replace")
 
 
 def _all_of(file: int, bytes_max: int) -> bytes:

@@ -30,6 +30,12 @@ RETRY_S_MAX: Final = 60.0
 Done = Callable[[CosessionError | None], None]
 
 
+class Failed(Struct, frozen=True):
+    """What was to be done elsewhere was not: no thread was to be had, or it met a fault of ours."""
+
+    why: str
+
+
 class Deadlines(Protocol):
     """The named deadlines of the loop (`store.leases.Deadlines`)."""
 
@@ -59,7 +65,7 @@ class Intake:
     """The one intake of a daemon.
 
     `take` carries out a call and says how it ended; `elsewhere` runs something on another thread and calls back on the
-    loop; `tell` is told what was refused.
+    loop with the result, or with why there is none; `tell` is told what was refused.
     """
 
     def __init__(
@@ -67,7 +73,7 @@ class Intake:
         directory: Directory,
         take: Callable[[Spooled, Done], None],
         *,
-        elsewhere: Callable[[Callable[[], Any], Callable[[Any], None]], None],
+        elsewhere: Callable[[Callable[[], Any], Callable[[Any | Failed], None]], None],
         deadlines: Deadlines,
         wall_s: Callable[[], float],
         metrics: Metrics,
@@ -104,7 +110,9 @@ class Intake:
         self._closed = True
         self._deadlines.cancel("spool")
 
-    def _found(self, found: Look) -> None:
+    def _found(self, found: Look | Failed) -> None:
+        if isinstance(found, Failed):
+            found = Look(error=found.why)
         stands = self.stands
         stands.waiting, stands.aside, stands.error = found.waiting, found.refused, found.error
         for each in found.aside:
@@ -146,7 +154,8 @@ class Intake:
                 self._refuse(aside)
         self._next_of(session)
 
-    def _settled(self, wrong: str) -> None:
+    def _settled(self, wrong: str | Failed) -> None:
+        wrong = wrong.why if isinstance(wrong, Failed) else wrong
         if wrong:
             self.stands.error = wrong
         self.stands.waiting -= 0 if wrong else len(self._done) + len(self._refused)
