@@ -59,8 +59,8 @@ _SERVING: Final = (
 )
 _BACKUPS: Final = ("cosession.messages.backup", "cosessiond.backups.*", "cosessiond.server.handlers.backup")
 
-#: A daemon is started whole. Of what it serves by, `server.assembly`, `server.table` and `messages` itself are beside as
-#: well: they list what there is and grow with each verb; what they leave out, the tests of that verb miss at once.
+#: A daemon is started whole. Of what it serves by, `server.assembly`, `server.table` and `messages` itself are beside
+#: too: they list what there is and grow with each verb; what they leave out, the tests of that verb miss at once.
 _WHOLE_DAEMON: Final = ("cosession.*", "cosessiond.*")
 
 #: What comes along with the store alone, and is not what is tried.
