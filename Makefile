@@ -24,7 +24,7 @@ PREPARE = @mkdir -p $(VENV) && $(LOCKED) $(MAKE) --no-print-directory -s
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-system cover check fmt bench prove clean
+.PHONY: help run test test-system test-clients cover check fmt bench prove clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,10 @@ test: ## run the tests against the installed wheel
 test-system: ## run the tests under a real systemd, in a machine booted for them (as root)
 	$(PREPARE) $(VENV)/test.stamp $(VENV)/wheel.stamp
 	@$(VENV_PYTHON) -P -m pytest tests/system -p no:randomly $(ARGS)
+
+test-clients: ## run unmodified AI clients, offline, against the hooks (installs them by name)
+	$(PREPARE) $(VENV)/test.stamp $(VENV)/wheel.stamp
+	@$(VENV_PYTHON) -P -m pytest tests/clients -s -p no:randomly $(ARGS)
 
 cover: ## run the tests with coverage, child processes included, and hold it to the thresholds
 	$(PREPARE) $(VENV)/test.stamp $(VENV)/wheel.stamp
