@@ -14,7 +14,7 @@ import threading
 import pytest
 
 from cosession import Claimed, CosessionError, Fenced, InvalidRequest, NotAllowed, sync
-from cosession.messages.claims import Acquire, Check, Explain, List, Release
+from cosession.messages.claims import Acquire, Check, Explain, List, Release, Renew
 from cosession.targets import Place
 
 
@@ -241,10 +241,15 @@ def test_renewals_in_the_background_keep_it(use):
 def test_without_renewal_it_expires(use, daemon):
     async def body(client):
         async with client.session(heartbeat_s=0) as session:
-            await client.call(Acquire(targets=["name:a"], session=session.id, ttl_s=1, idle_hold_s=0, automatic=True))
+            asked = Acquire(targets=["name:a"], session=session.id, ttl_s=1, idle_hold_s=0, automatic=True)
+            claim = (await client.call(asked)).claim
             with sync.connect(daemon.socket) as looker:
                 while looker.call(List()).claims:
                     await asyncio.sleep(0.05)
+            renewed = await client.call(Renew(ids=[claim.id], session=session.id))
+            assert (renewed.claims, renewed.lost) == ([], [claim.id]), "a renewal that comes too late is told so"
+            with pytest.raises(Fenced):
+                await client.put("k", 1, fence=claim.token)
 
     use(body)
 
@@ -351,6 +356,8 @@ def test_explain_says_what_holds_for_a_claim(use):
         Acquire(targets=["name:a\x1b"]),
         Acquire(targets=["name:a", "machine:b"]),
         Acquire(targets=[f"name:{n}" for n in range(65)]),
+        Acquire(targets=[f"path:{n}/**" for n in range(65)], worktree="/w"),
+        Acquire(targets=["path:" + "*a" * 300], worktree="/w"),
         Acquire(targets=["name:" + "x" * 600]),
         Acquire(targets=["name:a"], ttl_s=float("inf")),
         Acquire(targets=["name:a"], wait_s=-1),

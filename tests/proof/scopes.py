@@ -58,6 +58,14 @@ _SERVING: Final = (
     "cosessiond.__main__",
 )
 _BACKUPS: Final = ("cosession.messages.backup", "cosessiond.backups.*", "cosessiond.server.handlers.backup")
+_CLAIMS: Final = (
+    "cosession.messages.claims",
+    "cosessiond.sessions.*",
+    "cosessiond.claims.*",
+    "cosessiond.server.holders",
+    "cosessiond.server.handlers.sessions",
+    "cosessiond.server.handlers.claims",
+)
 
 #: A daemon is started whole. Of what it serves by, `server.assembly`, `server.table` and `messages` itself are beside
 #: too: they list what there is and grow with each verb; what they leave out, the tests of that verb miss at once.
@@ -110,6 +118,8 @@ SCOPES: Final[dict[str, Scope]] = {
     "decoder": Scope((*_SHARED, *_WIRE), _BESIDE, daemon=False),
     "faults": Scope((*_STORE, *_SERVING, *_BACKUPS, "cosessiond.server.handlers.purge")),
     "floods": Scope((*_SHARED, *_WIRE, *_SERVING, "cosessiond.store.watch", "cosessiond.store.snapshot")),
+    "claims": Scope((*_STORE, *_CLAIMS), daemon=False),
+    "verdicts": Scope((*_CLAIMS, "cosession.messages.sessions")),
 }
 
 

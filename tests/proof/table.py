@@ -139,4 +139,23 @@ PROOFS: Final[tuple[Proof, ...]] = (
         share=1.0,
         alone=True,
     ),
+    Proof(
+        name="claims",
+        promises="P7 P8",
+        what="seeds of the simulation in which every client claims, judged by the oracles of claims",
+        command=("simulation/prove_claims.py",),
+        goal=10_000,
+        unit="seeds",
+        seeded=("simulation/test_seeded.py", "-k", "claim or token or fence or past-those"),
+        share=2.0,
+    ),
+    Proof(
+        name="verdicts",
+        promises="P7 P9",
+        what="processes of sessions killed, stopped, left as zombies and followed by others with their pids",
+        command=("durability/prove_detection.py",),
+        goal=800,
+        unit="processes",
+        seeded=("durability/test_detection.py", "-k", "catches"),
+    ),
 )
