@@ -25,10 +25,14 @@ import zygote
 from cosession.errors import CosessionError
 from cosession.messages import Request
 from cosession.messages.admin import Status
+from cosession.messages.backup import BackupNow, BackupNowReply
 from cosession.messages.limits import VERSIONS_KEPT
 from cosession.messages.past import History, Purge, PurgeReply
 from cosession.messages.store import Delete, DeleteReply, Get, Put
 from cosession.protocol import Failed
+from cosessiond.store.backup import BackupDirectory
+from cosessiond.store.engine import StoreBroken
+from cosessiond.store.proving import differs, prove
 from durability.journal import Deed
 from durability.link import Link, LinkLost, Outcome, open_when_ready
 from durability.loop import READY_S, listed
@@ -49,6 +53,8 @@ SEED: Final = 1
 LARGE: Final = "large"
 #: Refusals by which nothing was done.
 CERTAIN: Final = frozenset({"disk_full", "shutting_down"})
+#: Why there may be no backup where something failed.
+NO_BACKUP: Final = frozenset({"disk_full", "io_error", "shutting_down"})
 #: How a daemon may end that was not asked to: by the fault, by P13, or because it cannot begin.
 ENDS: Final = frozenset({-signal.SIGKILL, 70, 78})
 SEEN_S: Final = 2.0
@@ -90,6 +96,7 @@ class Course:
         self._watcher = Watcher(self._daemon.socket, start=1, epoch="", found=Found(), seed=SEED)
         self._link: Link | None = None
         self._epoch = ""
+        self._backup = ""
         self._deeds: list[Deed] = []
         self._found = Found()
         self._came = Came(point is None, 0, 0, 0, [], [])
@@ -108,7 +115,7 @@ class Course:
                         self._do(deed)
                 self._stop()
                 self._judge()
-            except (AssertionError, CosessionError, LinkLost, OSError) as error:
+            except (AssertionError, CosessionError, LinkLost, OSError, StoreBroken) as error:
                 self._found.add("end", f"{type(error).__name__}: {error}")
         repeated = sum(deed.attempts > 1 for deed in self._deeds)
         return self._came._replace(repeated=repeated, wrong=self._found.words)
@@ -116,7 +123,7 @@ class Course:
     # -- the client ------------------------------------------------------------------------------------------------
 
     def _asked(self, number: int) -> Iterator[Deed]:
-        """The workload, and between it what is rarer: large values, and that one of them is purged."""
+        """The workload, and between it what is rarer: large values, that one of them is purged, and a backup."""
         yield from self._workload.burst()
         if number % 15 == 10:
             yield self._own(Put(key=LARGE, value=Raw(_encode("x" * 60_000)), request_id=f"large-{number}"))
@@ -125,6 +132,8 @@ class Course:
             while not self._watcher.wait_for(self._workload.known, SEEN_S) and not self._found:
                 yield self._own(Get(key=LARGE))
             yield self._own(Purge(key=LARGE, request_id="purge"))
+        if number == self._requests * 5 // 6:  # behind the purge, which removes what still holds the value
+            yield self._own(BackupNow(wait_s=FINISH_S / 2))
 
     def _own(self, request: Request[Any]) -> Deed:
         self._workload.serial += 1
@@ -143,6 +152,9 @@ class Course:
                 self._lost(lost)
                 continue
             deed.ended_s = time.monotonic()
+            if deed.method == BackupNow.method:
+                self._backed_up(outcome)
+                return
             if isinstance(outcome, Failed) and outcome.error.code in CERTAIN:
                 self._came = self._came._replace(refused=self._came.refused + 1)
                 if deed.method == "purge":  # of several steps: what was begun is finished by asking again
@@ -150,6 +162,14 @@ class Course:
                 return  # nobody's from now on: were it done all the same, the judge would find a stranger
             self._settle(deed, outcome)
             return
+
+    def _backed_up(self, outcome: Outcome) -> None:
+        """One that was told of has to be there in the end; that there is none has to be for a reason."""
+        if isinstance(outcome, BackupNowReply):
+            assert outcome.backup is not None, f"a backup takes more than {FINISH_S / 2:g} s"
+            self._backup = outcome.backup.name
+        elif isinstance(outcome, Failed) and outcome.error.code not in NO_BACKUP:
+            self._found.add("backup", f"it ended with {outcome.error.code}: {outcome.error.message}")
 
     def _settle(self, deed: Deed, outcome: Outcome) -> None:
         if isinstance(outcome, PurgeReply):  # a deletion, as far as the judge is concerned
@@ -266,5 +286,16 @@ class Course:
             judge.judge_entries(listed(link, judge.last))
             for key in judge.model.lives.keys() - {LARGE}:
                 judge.judge_history(key, link.call(History(key=key, limit=VERSIONS_KEPT)).versions)
+        self._judge_backups()
         code = self._daemon.stop()
         assert code == 0, f"the daemon ended with {code} in the end:\n{self._daemon.stderr()[-2000:]}"
+
+    def _judge_backups(self) -> None:
+        """Each that has its name is whole, and one that was told of is there."""
+        with contextlib.closing(BackupDirectory(self._daemon.home / "state")) as directory:
+            found = {each.name: each for each in directory.found() if each.state != "no_database"}
+            for name, each in found.items():
+                assert each.manifest is not None, f"{name} has its name and is {each.state}"
+                wrong = differs(each.manifest, prove(directory.database(name)))
+                assert not wrong, f"{name}: {wrong}"
+        assert not self._backup or self._backup in found, f"{self._backup} was told of, there are {sorted(found)}"
