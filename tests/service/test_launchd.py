@@ -25,6 +25,7 @@ PLACE = Place(
     socket="/Users/ä b/run/d.sock",
     state="/Users/ä b/state",
     log="/Users/ä b/log",
+    spool="/Users/ä b/spool",
     home="/Users/ä b",
     config_home="/Users/ä b/.config",
 )

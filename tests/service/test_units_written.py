@@ -30,6 +30,7 @@ def placed(base: str = f"/opt/{NASTY}", program: str = f"/opt/{BEARABLE}/python"
         socket=f"{base}/d.sock",
         state=f"{base}/state",
         log=f"{base}/log",
+        spool=f"{base}/spool",
         home=base,
         config_home=f"{base}/.config",
     )
@@ -51,6 +52,7 @@ def test_paths_with_anything_in_them_come_back_as_they_are():
     assert [words(value.replace("$", "$$"))[0] for value in confined["ReadWritePaths"]] == [
         placed().state,
         f"/opt/{NASTY}",
+        f"-/opt/{NASTY}/spool",
     ]
 
 

@@ -30,6 +30,7 @@ class Place(Struct, frozen=True, kw_only=True):
     socket: str
     state: str
     log: str
+    spool: str
     home: str
     config_home: str
     version: str = __version__
@@ -51,6 +52,7 @@ def this_place(env: Mapping[str, str] = os.environ) -> Place:
         socket=paths.socket_path(env),
         state=paths.state_directory(env),
         log=paths.log_directory(env),
+        spool=paths.spool_directory(env),
         home=home,
         config_home=xdg if os.path.isabs(xdg) else os.path.join(home, ".config"),  # noqa: PTH117, PTH118 - as paths.py
     )

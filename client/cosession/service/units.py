@@ -26,10 +26,11 @@ def texts(place: Place, *, version: int, confined: bool) -> dict[str, str]:
         SOCKET: _replaced(_shipped(SOCKET), {"ListenStream": [escaped(place.socket)]}),
     }
     if confined:
-        writable = (place.state, place.socket.rpartition("/")[0])
+        run = place.socket.rpartition("/")[0]
+        writable = (place.state, run, f"-{place.spool}")  # a spool that is not there yet is no obstacle
         lines = {
             "ReadWritePaths": [f"ReadWritePaths={quoted(each)}" for each in writable],
-            "Environment": [f"Environment={quoted(f'TMPDIR={writable[1]}')}"],
+            "Environment": [f"Environment={quoted(f'TMPDIR={run}')}"],
         }
         found[DROP_IN] = _replaced(_shipped(DROP_IN), lines, whole=True)
     head = f"{MARK} {place.version}; changes belong into {SERVICE}.d/.\n"
