@@ -38,10 +38,17 @@ def sabotaged(bug):
     return [sys.executable, "-c", BUGS[bug] + SERVE]
 
 
+@pytest.fixture(autouse=True)
+def _quickly(monkeypatch):
+    """A shorter promise; where it is broken by a busy machine, that is no verdict."""
+    monkeypatch.setattr(detection, "HEARTBEAT_S", 0.2)
+    monkeypatch.setattr(detection, "BEAT_S", 0.04)
+
+
 @pytest.fixture
 def shortly(monkeypatch):
     """What is never seen is waited for no longer than this; the bugs below are never mended by waiting."""
-    monkeypatch.setattr(detection, "SEEN_S", 1.5)
+    monkeypatch.setattr(detection, "SEEN_S", 0.7)
 
 
 @pytest.fixture
@@ -61,7 +68,7 @@ def serve():
             daemon.close()
 
 
-def test_killed_stopped_and_zombies_are_told_apart(serve):
+def test_killed_stopped_and_zombies_are_told_apart_and_many_at_once(serve):
     path = serve().socket
     with cosession.connect(path) as client:
         rounds = [
@@ -71,10 +78,6 @@ def test_killed_stopped_and_zombies_are_told_apart(serve):
         ]
     assert [found.wrong for found in rounds] == [[], [], []]
     assert [found.judged for found in rounds] == [COUNT] * 3
-
-
-def test_many_killed_at_once_and_grants_that_race(serve):
-    path = serve().socket
     found, _ = crowds.killed_at_once(path, 8)
     races = crowds.raced(path, 10)
     assert (found.judged, found.wrong, races.judged, races.wrong) == (8, [], 10, [])
