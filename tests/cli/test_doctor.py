@@ -17,9 +17,11 @@ from contextlib import closing
 import pytest
 
 import broken
+import documents
 from cosession.doctor import engine, mending, places, table
 from cosession.errors import CosessionError
 from process.starting import tree
+from source_tree import ROOT
 
 
 def checks(cli, *arguments, code=(0, 1)):
@@ -135,6 +137,12 @@ def test_what_is_broken_is_named_with_cause_and_remedy_and_nothing_is_changed(na
     assert made.cause in seen["evidence"]
     assert made.remedy in seen["remedy"]
     assert code == engine.EXIT[made.status]
+
+
+def test_the_table_of_the_readme_has_the_ten():
+    rows = documents.tables((ROOT / "README.md").read_text(encoding="utf-8"))["broken"]
+    shown = {row[0]: tuple(row[1].replace("`", "").split()) for row in rows}
+    assert shown == {name: (made.check, made.status) for name, made in broken.BROKEN.items()}
 
 
 # -- what is mended ----------------------------------------------------------------------------------------------------
