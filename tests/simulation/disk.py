@@ -139,10 +139,10 @@ class Recorded:
         disk.world.note(f"commit raises {broken} it happened")
         raise StoreBroken("cannot commit: I/O error")
 
-    def trim(self, rows_max: int) -> int:
+    def trim(self, rows_max: int, *, settle_rows: int = 0) -> int:
         """See `Engine.trim`."""
         self._disk.upkeeps += 1
-        dropped = self._engine.trim(rows_max)
+        dropped = self._engine.trim(rows_max, settle_rows=settle_rows)
         if dropped:
             history = self._disk.history
             history.compact = self._engine.position().compact_revision

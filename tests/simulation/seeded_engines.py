@@ -175,8 +175,8 @@ class Keeping(Around):
 class Ending(Around):
     """Drops what is below a deletion that left the window, also of a key that was put again in time."""
 
-    def trim(self, rows_max: int) -> int:
-        done: int = self._inside.trim(rows_max)
+    def trim(self, rows_max: int, *, settle_rows: int = 0) -> int:
+        done: int = self._inside.trim(rows_max, settle_rows=settle_rows)
         for versions in self._inside._versions.values():
             begin = self._inside.position().compact_revision
             below = [at for at, v in enumerate(versions) if v.change.kind != "put" and v.batch.revision < begin]

@@ -112,9 +112,9 @@ class TrimsOneBatchTooMany(MemoryEngine):
 class TrimsOneVersionTooMany(MemoryEngine):
     """Drops the version that stood at compact_revision, as if only the newer ones were needed."""
 
-    def trim(self, rows_max: int) -> int:
+    def trim(self, rows_max: int, *, settle_rows: int = 0) -> int:
         """Trim, then drop one version of an entry that is still needed for reading at compact_revision."""
-        dropped = super().trim(rows_max)
+        dropped = super().trim(rows_max, settle_rows=settle_rows)
         for versions in self._versions.values():
             if len(versions) > self._window.versions and versions[0].batch.revision <= self._compact_revision:
                 del versions[0]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from cosession.messages.limits import COMMIT_GROUP_MAX, COMMIT_GROUP_WRITES_MAX
 from cosessiond.store import pacing
-from cosessiond.store.pacing import Load, Pace
+from cosessiond.store.pacing import Load
 
 Share = Callable[[Load], float]
 _loads = st.builds(
@@ -25,9 +25,8 @@ _loads = st.builds(
 class Model:
     """A store at the end of its window whose writers never pause: each batch that comes in makes one surplus."""
 
-    def __init__(self, share: Share, pace: Pace) -> None:
+    def __init__(self, share: Share) -> None:
         self.share = share
-        self.pace = pace
         self.unsettled = 0
         self.unmoved = 0
         self.surplus: list[int] = []  # writes of each batch that is to go
@@ -53,52 +52,38 @@ class Model:
             self.gaps_without_group += 1
         spent = 0
         slices = pacing.slices(self.load())
-        left_s = pacing.GAP_S
         while spent < slices and (task := pacing.task(self.load(), waiting=True)):
             if task == "move" and spent:
                 break
-            rows = pacing.rows(self.load(), task, slices - spent, self.pace, left_s, is_first=not spent)
-            if not rows:
-                break
-            left_s -= rows * pacing.GAP_S / max(rows, self.pace.rows(task, pacing.GAP_S))
-            spent += self._do(task, rows)
+            spent += self._do(task, slices - spent)
         return spent
 
-    def _do(self, task: pacing.Task, rows: int) -> int:
+    def _do(self, task: pacing.Task, left: int) -> int:
         if task == "move":
             self.unmoved = 0
             return pacing.MOVE_SLICES
         self.unmoved += 4096 * 8
-        if task == "settle":
-            self.unsettled = max(0, self.unsettled - rows)
-            return -(-rows // pacing.SLICE_ROWS)
-        left = rows
-        while self.surplus and left > 0:
-            rows = min(self.surplus[0] * 2, left)  # a look and a version for each write
-            left -= rows
+        piece = pacing.piece(self.load(), task, left)
+        self.unsettled = max(0, self.unsettled - piece.settle_rows)
+        rows_left = piece.trim_rows
+        while self.surplus and rows_left > 0:
+            rows = min(self.surplus[0] * 2, rows_left)  # a look and a version for each write
+            rows_left -= rows
             if rows == self.surplus[0] * 2:
                 self.surplus.pop(0)
             else:
                 self.surplus[0] -= rows // 2
-        return -(-rows // pacing.SLICE_ROWS)
+        return sum(piece) // pacing.SLICE_ROWS
 
 
-def pace_of(rows_in_gap: float) -> Pace:
-    """Of a machine that does so many rows of either kind in a whole gap."""
-    pace = Pace()
-    for task in ("settle", "trim"):
-        pace.took(task, 1, pacing.GAP_S / rows_in_gap)
-    return pace
-
-
-def run(share: Share, shapes: list[int], pace: Pace, gaps_max: int = 2) -> None:
+def run(share: Share, shapes: list[int]) -> None:
     """Each shape for a while, one after the other."""
-    model = Model(share, pace)
+    model = Model(share)
     for writes in shapes:
         for _ in range(150):
             spent = model.step(writes)
             assert spent <= pacing.SLICES_MAX
-            assert model.gaps_without_group <= gaps_max, "a writer waits for more than that"
+            assert model.gaps_without_group <= 2, "a writer waits for more than two gaps"
             group = max(COMMIT_GROUP_MAX, 128)
             assert len(model.surplus) <= pacing.BACKLOG_TIMES_MAX * pacing.TRIM_DUE_BATCHES + group
             assert model.unsettled <= pacing.BACKLOG_TIMES_MAX * pacing.SETTLE_DUE_ROWS + 3 * COMMIT_GROUP_WRITES_MAX
@@ -110,14 +95,7 @@ _shapes = st.lists(st.sampled_from([1, 1, 2, 16, 64, 128]), min_size=1, max_size
 @given(_shapes)
 @settings(max_examples=60)
 def test_backlogs_stay_within_their_bounds_whatever_is_written(shapes: list[int]) -> None:
-    run(pacing.share, shapes, Pace())
-
-
-@pytest.mark.parametrize("rows_in_gap", [1, 300, 1_000, 4_000])
-@given(_shapes)
-@settings(max_examples=15)
-def test_nor_do_they_on_a_machine_however_slow(rows_in_gap: int, shapes: list[int]) -> None:
-    run(pacing.share, shapes, pace_of(rows_in_gap), gaps_max=4)
+    run(pacing.share, shapes)
 
 
 def _deaf(_: Load) -> float:
@@ -133,7 +111,7 @@ def test_a_policy_that_does_not_make_groups_smaller_is_found(share: Share) -> No
     @given(_shapes)
     @settings(max_examples=60, derandomize=True, database=None, phases=[Phase.generate])
     def tried(shapes: list[int]) -> None:
-        run(share, shapes, Pace())
+        run(share, shapes)
 
     with pytest.raises(AssertionError):
         tried()
@@ -155,34 +133,13 @@ def test_who_asked_for_trimming_gets_it_also_while_others_write(load: Load) -> N
     assert pacing.task(load._replace(is_asked=True), waiting=True) is not None
 
 
-@given(_loads, st.integers(1, pacing.SLICES_MAX), st.sampled_from(["settle", "trim"]))
-def test_slices_are_joined_within_what_is_left_and_without_taking_all_from_the_other(
+@given(_loads, st.integers(1, 2 * pacing.SLICES_MAX), st.sampled_from(["settle", "trim"]))
+def test_a_piece_is_of_what_is_due_and_takes_no_more_slices_than_are_left(
     load: Load, left: int, task: pacing.Task
 ) -> None:
-    rows = pacing.rows(load, task, left, Pace(), pacing.GAP_S, is_first=True)
-    assert pacing.SLICE_ROWS <= rows <= left * pacing.SLICE_ROWS
-    other: pacing.Task = "trim" if task == "settle" else "settle"
-    if left > 1 and pacing.rows(load, other, left, Pace(), pacing.GAP_S, is_first=True) > pacing.SLICE_ROWS:
-        assert rows < left * pacing.SLICE_ROWS, "each is a whole slice behind"
-
-
-@given(_loads, st.integers(1, 10_000), st.floats(-1.0, 1.0), st.sampled_from(["settle", "trim"]))
-def test_a_piece_ends_in_time_by_the_pace_that_is_known(
-    load: Load, rows_in_gap: int, part: float, task: pacing.Task
-) -> None:
-    pace, left_s = pace_of(rows_in_gap), part * pacing.GAP_S
-    rows = pacing.rows(load, task, pacing.SLICES_MAX, pace, left_s, is_first=False)
-    assert rows <= max(0, part * rows_in_gap) + 1
-    first = pacing.rows(load, task, pacing.SLICES_MAX, pace, left_s, is_first=True)
-    assert first == (rows or pacing.SLICE_ROWS * pacing.PART_MIN), "something is done in each gap"
-
-
-def test_the_pace_follows_the_machine_within_a_few_pieces() -> None:
-    pace = pace_of(1_000)
-    for _ in range(16):
-        pace.took("settle", 100, pacing.GAP_S)
-    assert 100 <= pace.rows("settle", pacing.GAP_S) < 110
-    assert round(pace.rows("trim", pacing.GAP_S)) == 1_000
-    pace.took("trim", 0, 1.0)
-    pace.took("trim", 7, 0.0)
-    assert round(pace.rows("trim", pacing.GAP_S)) == 1_000, "from nothing nothing is learned"
+    piece = pacing.piece(load, task, left)
+    assert pacing.SLICE_ROWS <= sum(piece) <= min(left, pacing.SLICES_MAX) * pacing.SLICE_ROWS
+    assert piece.settle_rows if task == "settle" else piece.trim_rows
+    times = (load.unsettled_rows / pacing.SETTLE_DUE_ROWS, load.surplus_batches / pacing.TRIM_DUE_BATCHES)
+    if left > 1 and min(times) >= pacing.OVERDUE_TIMES:
+        assert all(piece), "one sync for both"

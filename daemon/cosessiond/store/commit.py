@@ -73,7 +73,7 @@ class Worker:
         self._slices: deque[Slice] = deque()
         self._span = engine.audit_span()
         self._cutting = True  # there may be more in the audit than is to be kept
-        self._upkeep = Upkeep(engine, self._room, now_s)
+        self._upkeep = Upkeep(engine, self._room)
         self._share = 1.0  # of a full group that the next one may be
         self._tended = False
         self.failed = False
@@ -124,7 +124,7 @@ class Worker:
                 self._stall_s = 0.0
             began_s = self._now_s()
             load = self.load()
-            slices = pacing.slices(load)
+            slices = pacing.slices(load) + bool(self._slices)  # a read that waits is not taken from upkeep
             if self._cutting and not self._is_idle:  # beside the turns of the others: neither is put off by the other
                 self._cut()
                 slices = max(1, slices - 1)
@@ -132,7 +132,7 @@ class Worker:
                 self._answer()
                 slices = max(1, slices - 1)
             is_first = True
-            while slices > 0 and (cost := self._slice(load, slices, began_s, is_first=is_first)):
+            while slices > 0 and (cost := self._slice(load, slices, is_first=is_first)):
                 slices -= cost
                 is_first = False
                 load = self.load()
@@ -145,32 +145,28 @@ class Worker:
             self.failed = True
             self._deliver(self._subscriber.broken, error)
 
-    def _slice(self, load: Load, slices: int, began_s: float, *, is_first: bool) -> int:
+    def _slice(self, load: Load, slices: int, *, is_first: bool) -> int:
         """A read or some upkeep, in turns; what it counts as, 0 when there is nothing to do in this gap."""
-        left_s = pacing.GAP_S - (self._now_s() - began_s)
-        waiting = bool(self._tickets)
-        task = pacing.task(load, waiting=waiting)
+        task = pacing.task(load, waiting=bool(self._tickets))
         if task is not None and not (self._slices and self._tended):
-            return self._tend(load, task, slices, left_s, is_first=is_first)
-        if self._slices and (is_first or left_s > 0):
+            if task == "move" and self._tickets and not is_first:
+                return 0  # the next gap begins with it
+            return self._tend(load, task, slices)
+        if self._slices:
             self._take_slice(self._slices.popleft())
             self._tended = False
             return 1
         return 0
 
-    def _tend(self, load: Load, task: pacing.Task, slices: int, left_s: float, *, is_first: bool) -> int:
-        """One piece of upkeep, as large as there is time for; what it counts as."""
+    def _tend(self, load: Load, task: pacing.Task, slices: int) -> int:
+        """One piece of upkeep; what it counts as."""
         if task == "move":
-            if self._tickets and not is_first:
-                return 0  # the next gap begins with it
             self._upkeep.move()
             cost = pacing.MOVE_SLICES
         else:
-            rows = pacing.rows(load, task, slices, self._upkeep.pace, left_s, is_first=is_first)
-            if not rows:
-                return 0
-            self._upkeep.settle(rows) if task == "settle" else self._upkeep.trim(rows)
-            cost = -(-rows // pacing.SLICE_ROWS)
+            piece = pacing.piece(load, task, slices)
+            self._upkeep.tend(piece)
+            cost = sum(piece) // pacing.SLICE_ROWS
         self._tended = True
         engine = self._engine
         self._deliver(self._subscriber.tended, engine.position(), engine.surplus, engine.stored_bytes)

@@ -447,9 +447,9 @@ class Engine(Protocol):
         """
         ...
 
-    def trim(self, rows_max: int) -> int:
+    def trim(self, rows_max: int, *, settle_rows: int = 0) -> int:
         """Drop some of the surplus in about as much work as `rows_max` small rows are; returns how much work it was
-        (0: nothing to do, or no room on the disk to do it).
+        (0: nothing to do, or no room on the disk to do it). In the same transaction about `settle_rows` are settled.
 
         The oldest batches go first and `compact_revision` rises to the oldest one kept. A version is dropped when it
         is neither among the newest `Window.versions_in` of its entry nor needed to read at `compact_revision` or above.

@@ -339,7 +339,7 @@ class MemoryEngine:
         """See `Engine.erase`. Memory is not where anything is kept."""
         return True
 
-    def trim(self, rows_max: int) -> int:
+    def trim(self, rows_max: int, *, settle_rows: int = 0) -> int:  # noqa: ARG002  # nothing is ever behind
         """See `Engine.trim`. What counts as a row: a batch of the log, a version beyond those that are kept. The newest
         batch always stays.
         """

@@ -2,12 +2,12 @@
 next group may be.
 
 Three kinds of upkeep follow the commits: `settle` writes the tables behind the log, `move` is the checkpoint of the
-WAL, `trim` drops what the retentions no longer ask for. What each is behind is counted in the work that it takes, in
-rows and bytes: a slice is work for about 5 ms on a quiet machine whatever it consists of. Between two groups there are
-at most SLICES_MAX slices, and no more than fits into GAP_S by the pace of the last ones: on a slow or a busy machine
-slices become smaller, so that a commit does not wait longer. When that is not enough to keep up, the next groups become
-smaller, down to one batch, and where even one batch adds more than the slices take, none is committed until there is
-room again. So no backlog grows beyond its bound by more than one group, and no write is ever refused for it.
+WAL, `trim` drops what the retentions no longer ask for. What each is behind is counted in the work that it takes and
+never in time: a slice is work for about 5 ms whatever it consists of. Between two groups there are at most SLICES_MAX
+slices, in one transaction with one sync, or a checkpoint, so that a commit waits about 10 ms for upkeep. When that is
+not enough to keep up, the next groups become smaller, down to one batch, and where even one batch adds more than the
+slices take, none is committed until there is room again. So no backlog grows beyond its bound by more than one group,
+and no write is ever refused for it.
 
 Rule: pure; numbers in, what to do next out. The constants were measured, see each.
 """
@@ -21,14 +21,8 @@ Task = Literal["settle", "move", "trim"]
 #: Rows of one slice of settling or trimming: 3 to 5 ms where a checkpoint of 4 MiB takes 10.
 SLICE_ROWS: Final = 512
 #: Slices that may follow one group, and as how many of them a checkpoint counts.
-SLICES_MAX: Final = 4
+SLICES_MAX: Final = 2
 MOVE_SLICES: Final = 2
-#: How long all of them may take together where somebody waits to commit, by what the last ones took; and what part of a
-#: slice is begun at least, since a smaller one would be mostly its sync.
-GAP_S: Final = 0.014
-PART_MIN: Final = 1 / 2
-#: How much of what is known of the pace is of the newest piece.
-NEWEST_PART: Final = 1 / 4
 #: Backlogs that are worth a slice while nobody waits to commit.
 SETTLE_DUE_ROWS: Final = 256
 TRIM_DUE_BATCHES: Final = 256
@@ -52,23 +46,11 @@ class Load(NamedTuple):
     is_unfinished: bool = False  # trimming has begun and is not done
 
 
-class Pace:
-    """How long a row of upkeep takes here and now, its part of the sync included."""
+class Piece(NamedTuple):
+    """Rows that one transaction settles and trims."""
 
-    def __init__(self) -> None:
-        self._row_s: dict[Task, float] = {}
-
-    def took(self, task: Task, rows: int, spent_s: float) -> None:
-        """One piece of upkeep."""
-        if rows > 0 and spent_s > 0:
-            row_s = spent_s / rows
-            known_s = self._row_s.get(task, row_s)
-            self._row_s[task] = known_s + NEWEST_PART * (row_s - known_s)
-
-    def rows(self, task: Task, left_s: float) -> float:
-        """How many are done in so long; without end as long as nothing is known."""
-        row_s = self._row_s.get(task)
-        return left_s / row_s if row_s else float("inf")
+    settle_rows: int = 0
+    trim_rows: int = 0
 
 
 def backlog(load: Load) -> float:
@@ -90,20 +72,17 @@ def task(load: Load, *, waiting: bool) -> Task | None:
     return "trim" if load.is_asked or (load.is_unfinished and not waiting) else None
 
 
-def rows(load: Load, task: Task, left: int, pace: Pace, left_s: float, *, is_first: bool) -> int:
-    """How many rows the next piece of settling or trimming has, 0 when there is no time for it in this gap. As many of
-    the slices that are `left` as it is behind are one transaction, since each has its sync; what else is overdue keeps
-    one of them, and half of the time. The first piece of a gap is done in any case.
+def piece(load: Load, task: Task, left: int) -> Piece:
+    """What of the slices that are `left` is done of a task that is due: as much as it is behind, or where the other is
+    overdue as well one of each, in one transaction, since each has its sync.
     """
     times = _times_due(load)
-    others = times["trim" if task == "settle" else "settle"] >= OVERDUE_TIMES
-    whole = load.unsettled_rows // SLICE_ROWS if task == "settle" else int(times["trim"])
-    wanted = SLICE_ROWS * max(1, min(left - others, whole))
-    least = int(SLICE_ROWS * PART_MIN)
-    fits = pace.rows(task, left_s / (1 + others))
-    if fits < least:
-        return least if is_first else 0
-    return int(min(wanted, fits))
+    left = min(left, SLICES_MAX)
+    if left > 1 and min(times["settle"], times["trim"]) >= OVERDUE_TIMES:
+        return Piece(SLICE_ROWS, SLICE_ROWS)
+    if task == "settle":
+        return Piece(settle_rows=SLICE_ROWS * max(1, min(left, load.unsettled_rows // SLICE_ROWS)))
+    return Piece(trim_rows=SLICE_ROWS * max(1, min(left, int(times["trim"]))))
 
 
 def slices(load: Load) -> int:

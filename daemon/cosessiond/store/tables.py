@@ -64,22 +64,7 @@ class Tables:
 
     def settle(self, rows_max: int) -> bool:
         """See `Engine`."""
-        if not self._behind:
-            return True
-        steps = self._behind.first(rows_max)
-        change = self._sum.change(self._db, steps)
-
-        def write() -> None:
-            with self._transaction():
-                behind.write(self._db, steps)
-
-        if not self._unless_full(write):
-            return False
-        self._sum.changed(change)
-        self._settled = steps[-1].meta
-        self._behind.written(steps)
-        self._requests.written(steps[-1].outcome.revision)
-        return True
+        return not self._behind or self._tend(rows_max, 0) is not None
 
     @property
     def surplus(self) -> Surplus:
@@ -90,23 +75,39 @@ class Tables:
         """See `Engine`."""
         self._trimming.compact(revision)
 
-    def trim(self, rows_max: int) -> int:
+    def trim(self, rows_max: int, *, settle_rows: int = 0) -> int:
         """See `Engine`. What follows from a batch is written before its log row goes."""
         if not any(self.surplus):
             return 0
         if self.surplus.of_the_log and self._meta.compact_revision >= self._settled.revision:
             rows = self._behind.rows
-            return rows - self._behind.rows if self.settle(rows_max) else 0
-        meta, settled = self._meta.copy(), self._settled.copy()
+            return rows - self._behind.rows if self.settle(max(rows_max, settle_rows)) else 0
+        return self._tend(settle_rows, rows_max) or 0
+
+    def _tend(self, settle_rows: int, trim_rows: int) -> int | None:
+        """One transaction that settles and trims; how much was trimmed, None when the disk was full."""
+        steps = self._behind.first(settle_rows) if settle_rows else []
+        change = self._sum.change(self._db, steps)
+        meta, settled = self._meta.copy(), (steps[-1].meta if steps else self._settled).copy()
         done = 0
 
-        def trim() -> None:
+        def tend() -> None:
             nonlocal done
-            done = self._trimming.trim(meta, settled, rows_max)
+            with self._transaction():
+                if steps:
+                    behind.write(self._db, steps)
+                if trim_rows:
+                    done = self._trimming.trim(meta, settled, trim_rows)
 
-        if not self._unless_full(trim):
-            return 0
-        self._behind.trimmed(meta, self._meta.log_bytes - meta.log_bytes)
+        if not self._unless_full(tend):
+            return None
+        self._sum.changed(change)
+        if steps:
+            self._behind.written(steps)
+            self._requests.written(steps[-1].outcome.revision)
+        if trim_rows:
+            self._trimming.keep()
+            self._behind.trimmed(meta, self._meta.log_bytes - meta.log_bytes)
         self._meta, self._settled = meta, settled
         return done
 

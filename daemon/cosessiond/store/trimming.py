@@ -34,7 +34,7 @@ class Trimming:
         self._window = window
         self.ended = Ended(db, behind, window)
         self._floor = 0  # batches below are asked to go although the window has room for them
-        self._looked = (0, 0)  # of the changes of this revision, so many need no second look
+        self._looked = self._next = (0, 0)  # of the changes of this revision, so many need no second look
 
     def compact(self, revision: int) -> None:
         """See `Engine.compact`."""
@@ -53,23 +53,25 @@ class Trimming:
         )
 
     def trim(self, meta: reads.Meta, settled: reads.Meta, rows_max: int) -> int:
-        """One transaction of about `rows_max` rows of work; returns how much was done.
+        """About `rows_max` rows of work in the transaction of the caller, who says `keep` when that has committed;
+        returns how much was done.
 
         Moves both positions on, that of the store and that of the tables, which is recorded; its batch stays.
         """
-        self._db.execute("BEGIN IMMEDIATE")
         self.ended.begin()
         done = self.ended.drop(rows_max)
-        looked = self._looked
+        self._next = self._looked
         if done < rows_max and self.surplus(meta).of_the_log:
-            dropped, looked = self._drop_batches(meta, settled, rows_max - done)
+            dropped, self._next = self._drop_batches(meta, settled, rows_max - done)
             done += dropped
         if done < rows_max:
             done += self.ended.sweep(meta.compact_revision, rows_max - done)
-        self._db.execute("COMMIT")
-        self.ended.keep()
-        self._looked = looked
         return max(done, 1)
+
+    def keep(self) -> None:
+        """What was trimmed last is gone for good."""
+        self.ended.keep()
+        self._looked = self._next
 
     def _drop_batches(self, meta: reads.Meta, settled: reads.Meta, rows_max: int) -> tuple[int, tuple[int, int]]:
         """The oldest batches; how much work that was, and how far the last one was looked at."""

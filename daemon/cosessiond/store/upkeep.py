@@ -5,22 +5,18 @@ Rule: it knows one engine and no queue; what to do next, and how much of it, is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from cosessiond.store import rationing
 from cosessiond.store.engine import Engine
-from cosessiond.store.pacing import Load, Pace
+from cosessiond.store.pacing import Load, Piece
 from cosessiond.store.room import Room
 
 
 class Upkeep:
-    """Of one engine. `now_s` measures how long a piece takes here."""
+    """Of one engine."""
 
-    def __init__(self, engine: Engine, room: Room, now_s: Callable[[], float]) -> None:
+    def __init__(self, engine: Engine, room: Room) -> None:
         self._engine = engine
         self._room = room
-        self._now_s = now_s
-        self.pace = Pace()
         # What holds up no commit: what could not be done for want of room, and what was to be trimmed at the start.
         self._spared = Load(surplus_batches=engine.surplus.batches, surplus_bytes=engine.surplus.bytes)
         self._hopeless = False  # the last trimming found no room
@@ -51,19 +47,14 @@ class Upkeep:
         """There may be room again, or something else may be asked to go: it is tried once more."""
         self._hopeless = False
 
-    def settle(self, rows_max: int) -> None:
+    def tend(self, piece: Piece) -> None:
         """One transaction. What there is no room for on the disk is left alone until as much again has gathered."""
-        engine, before, began_s = self._engine, self._engine.unsettled_rows, self._now_s()
-        done = rationing.tend(self._room, lambda: engine.settle(rows_max))
-        self._spared = self._spared._replace(unsettled_rows=0 if done else engine.unsettled_rows)
-        self.pace.took("settle", before - engine.unsettled_rows, self._now_s() - began_s)
-
-    def trim(self, rows_max: int) -> None:
-        """One transaction, likewise."""
-        engine, began_s = self._engine, self._now_s()
-        rows = engine.trim(rows_max)
-        self.pace.took("trim", rows, self._now_s() - began_s)
-        self._trimming = rows > 0
+        engine = self._engine
+        if not piece.trim_rows:
+            done = rationing.tend(self._room, lambda: engine.settle(piece.settle_rows))
+            self._spared = self._spared._replace(unsettled_rows=0 if done else engine.unsettled_rows)
+            return
+        self._trimming = engine.trim(piece.trim_rows, settle_rows=piece.settle_rows) > 0
         self._hopeless = not self._trimming and any(engine.surplus)
         if self._hopeless:
             left = engine.surplus
