@@ -233,7 +233,13 @@ def test_a_broken_line_of_a_recording_is_named(tmp_path, line):
 
 def test_what_only_reads_is_what_the_daemon_says():
     reads = {name for name, each in TABLE.items() if each.row.access is Access.READ}
-    changing = {"turn", "session.heartbeat", "claim.renew", "mail.inbox"}  # they change what others see or may do
+    changing = {
+        "turn",
+        "session.heartbeat",
+        "claim.renew",
+        "mail.inbox",
+        "hook",
+    }  # they change what others see or may do
     assert set(REQUESTS) >= replay.READS
     assert reads - changing <= replay.READS
     assert not {name for name, each in TABLE.items() if each.row.access is Access.WRITE} & replay.READS

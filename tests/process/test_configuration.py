@@ -156,9 +156,9 @@ def test_the_threshold_of_the_log_moves() -> None:
     threshold = Threshold("info")
     with pytest.raises(DropEvent):
         threshold(None, "debug", {})
-    threshold.level = "debug"
+    threshold.configured = "debug"
     assert threshold(None, "debug", {"event": "x"}) == {"event": "x"}
-    threshold.level = "error"
+    threshold.override = "error"
     with pytest.raises(DropEvent):
         threshold(None, "warning", {})
     assert threshold(None, "error", {"event": "x"})

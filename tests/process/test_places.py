@@ -46,7 +46,7 @@ def test_what_the_daemon_makes_is_for_its_user_alone(home):
     finally:
         os.umask(before)
     assert modes.pop("stderr.log")  # the test's own
-    assert {modes.pop(name) for name in ("state", "run", "state/backups")} == {0o700}
+    assert {modes.pop(name) for name in ("state", "run", "spool", "state/backups")} == {0o700}
     assert set(modes.values()) == {0o600}, modes
     assert {"run/d.sock", "state/store.db", "state/daemon.lock", "state/secret"} <= modes.keys()
 

@@ -369,4 +369,7 @@ class Client:
             segment.over = decoded.code
             del self._routes[event.watch]
             if watching in self.watches:
-                self.watch(watching, 0 if decoded.code == "compacted" else decoded.data["resume_revision"])
+                again = (
+                    0 if decoded.code == "compacted" else decoded.data.get("resume_revision", 0)
+                )  # 0: it never began
+                self.watch(watching, again)

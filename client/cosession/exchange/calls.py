@@ -21,6 +21,8 @@ from cosession.messages import (
     audit,
     backup,
     claims,
+    debug,
+    hooks,
     mail,
     past,
     reply_type,
@@ -91,6 +93,16 @@ KINDS: Final[dict[type[Request[Any]], Kind]] = {
     mail.Send: WRITE,
     mail.Inbox: READ,  # what it hands over stays unread, so that a lost answer loses no letter
     mail.Read: REPEATABLE,
+    hooks.Hook: REPEATABLE,  # what it claims it has already; what it tells may be told twice
+    debug.Clients: READ,
+    debug.Watches: READ,
+    debug.Tasks: READ,
+    debug.Queues: READ,
+    debug.Locks: READ,
+    debug.Metrics: READ,
+    debug.Tail: READ,
+    debug.TraceRequests: REPEATABLE,
+    debug.LogLevel: REPEATABLE,
 }
 
 #: The field that makes a request safe to repeat.

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 #: What changes nothing, so that it may be repeated without a word.
 READS: Final = frozenset(
     """hello ping status get range history revision_at audit backup.list watch unwatch session.list session.explain
-    claim.list claim.check claim.explain debug.clients debug.watches debug.tasks debug.queues debug.locks
-    debug.metrics""".split()  # noqa: SIM905 (words)
+    session.why_not claim.list claim.check claim.explain debug.clients debug.watches debug.tasks debug.queues
+    debug.locks debug.metrics""".split()  # noqa: SIM905 (words)
 )
 #: How long events of a watch are waited for that the recording has.
 EVENTS_S: Final = 1.0
