@@ -56,11 +56,13 @@ SENDS: Final[dict[str, tuple[str, ...]]] = {
     "explain": ("session.explain",),
     "why_not": ("session.why_not",),
     "simulate_crash": ("session.simulate_crash",),
+    "recover": ("session.recover",),
+    "checkpoint_of": ("checkpoint.get",),
     "status": ("status",),
     "ping": ("ping",),
 }
 #: Those that send none of their own.
-SENDS_NOTHING: Final = ("call", "close")
+SENDS_NOTHING: Final = ("call", "close", "staleness")
 #: What implements something that is specified elsewhere, and the name of that specification.
 SOURCES: Final[tuple[tuple[Any, str], ...]] = (
     (cosession.Client.merge, "RFC 7396"),

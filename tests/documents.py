@@ -23,7 +23,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from cosession import errors, model, reach, wire
 from cosession.cli.main import VERBS
 from cosession.config import APPLIES, WHEN, Config
-from cosession.messages import REQUESTS, admin, debug, limits, reply_type, sessions, store, watches
+from cosession.messages import REQUESTS, admin, debug, limits, recovery, reply_type, sessions, store, watches
 from cosession.messages.base import Reply
 from cosessiond import app
 from cosessiond.sessions import verdict, watching
@@ -46,6 +46,16 @@ STRUCTURES: Final[tuple[type[Struct], ...]] = (
     store.TxnAdd,
     store.TxnAppend,
     model.Session,
+    model.Checkpoint,
+    model.CheckpointSummary,
+    model.Decision,
+    model.FileFact,
+    model.GitFacts,
+    model.ClaimFact,
+    recovery.LostClaim,
+    recovery.ChangedEntry,
+    recovery.EndedEntry,
+    recovery.Offer,
     model.Instance,
     sessions.Layer,
     watches.WatchEvent,

@@ -32,6 +32,8 @@ LAYERS: Final[dict[str, tuple[str, ...]]] = {
         "peer",
         "project",
         "targets",
+        "gitfacts",
+        "recovering",
         "model",
         "messages.*",
         "config",  # above the messages: what it configures are their limits
@@ -62,6 +64,7 @@ LAYERS: Final[dict[str, tuple[str, ...]]] = {
         ".",
         "clock",
         "metrics",
+        "redaction",
         "process.*",
         "store",
         "store.record",
@@ -140,10 +143,11 @@ LAYERS: Final[dict[str, tuple[str, ...]]] = {
         "sessions.liveness",
         "sessions.registry",
         "claims.*",
+        "checkpoints.*",
         "mail.*",
         "audit.*",
         "backups.*",
-        "recovery",
+        "recovery.*",
         "spool.*",
         "hooks.*",
         "server",
@@ -186,7 +190,13 @@ LAYERS: Final[dict[str, tuple[str, ...]]] = {
 #: Neighbours that never import one another, whatever their order above.
 APART: Final[tuple[tuple[str, ...], ...]] = (
     # Deaths reach the others as changes of the store, so that none waits for another.
-    ("cosessiond.sessions.*", "cosessiond.claims.*", "cosessiond.mail.*", "cosessiond.audit.*"),
+    (
+        "cosessiond.sessions.*",
+        "cosessiond.claims.*",
+        "cosessiond.checkpoints.*",
+        "cosessiond.mail.*",
+        "cosessiond.audit.*",
+    ),
     # The specification and oracle shares no code with what it judges, except the hashes, which are the format.
     ("cosessiond.store.memory", "cosessiond.store.apply"),
     ("cosessiond.store.memory", "cosessiond.store.sqlite"),

@@ -105,7 +105,7 @@ class Commits:
         self.worker.take(ticket)
         self.world.call_soon(self.step, lane=self)
 
-    read = submit
+    run = note = submit
 
     def release(self):
         self.hold = False

@@ -13,7 +13,7 @@ from msgspec import Struct
 ChangeKind = Literal["put", "delete", "expire"]
 
 #: The spaces of the store; only `context` is written by users, the rest by their own operations.
-SPACES = ("context", "$sessions", "$claims", "$mail")
+SPACES = ("context", "$sessions", "$claims", "$mail", "$checkpoints")
 GLOBAL = "global"
 
 
@@ -155,7 +155,9 @@ class Session(Struct, frozen=True, kw_only=True, omit_defaults=False):
     `heartbeat_s`, the sign of life that it promised (0: none). `drills`: others may simulate its crash. `instances` are
     its processes, of an ended session those it ended with. `registered_at`, `changed_at` (when this record was last
     written) and `closed_at` (0: not closed gracefully) are in seconds since the Unix epoch. `replaces` and
-    `replaced_by` are ids of sessions before and after it ("" = none).
+    `replaced_by` are ids of sessions before and after it ("" = none); so are `recovers` and `recovered_by`, after a
+    crash: `checkpoint` is then the id of the checkpoint that it took over. `crashes` are the times of the last crashes
+    of this work, its own and those of the sessions it recovers, as far as they still count.
 
     `reason` is the rule that led to `state`; `evidence` the lines it rests on; `detected_ms` how long after the first
     sign of death the verdict was reached, in milliseconds (0 when it does not apply); `drilled` says that its crash was
@@ -180,6 +182,10 @@ class Session(Struct, frozen=True, kw_only=True, omit_defaults=False):
     closed_at: float = 0.0
     replaces: str = ""
     replaced_by: str = ""
+    recovers: str = ""
+    recovered_by: str = ""
+    checkpoint: str = ""
+    crashes: tuple[float, ...] = ()
     reason: str = ""
     evidence: tuple[str, ...] = ()
     detected_ms: float = 0.0
@@ -274,6 +280,114 @@ class Letter(Struct, frozen=True, kw_only=True):
     read_at: float = 0.0
     passed_from: str = ""
     first_revision: int = 0
+
+
+class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One decision of a checkpoint: the `choice`, its `rationale`, the `alternatives` that were dropped, the
+    `trade_offs` that were taken, the `validation` that it held. `extra`: what else was said of it.
+    """
+
+    choice: str
+    rationale: str = ""
+    alternatives: tuple[str, ...] = ()
+    trade_offs: str = ""
+    validation: str = ""
+    extra: dict[str, Any] = {}
+
+
+class FileFact(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A file as its client saw it: `path` relative to the worktree, `sha256` of its content in hexadecimal, its size.
+
+    Without a hash `note` says why: it is deleted, no plain file, too large, or could not be read in time.
+    """
+
+    path: str
+    sha256: str = ""
+    size_bytes: int = 0
+    note: str = ""
+
+
+class GitFacts(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where a git worktree stood, as its client saw it: the commit `head` ("" before the first), the `branch` ("" when
+    detached), the top of the `worktree`, the `dirty` files (changed and not committed, or new), and how many `more` of
+    those are not listed. `note` says what could not be found out.
+    """
+
+    head: str = ""
+    branch: str = ""
+    worktree: str = ""
+    dirty: tuple[FileFact, ...] = ()
+    more: int = 0
+    note: str = ""
+
+
+class ClaimFact(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A claim that the session of a checkpoint held when it was saved."""
+
+    targets: tuple[str, ...]
+    shared: bool = False
+    purpose: str = ""
+    worktree: str = ""
+
+
+class Checkpoint(Struct, frozen=True, kw_only=True):
+    """The working state of a session as it was saved; `id` is the session's id, a slash, and a ULID.
+
+    What the session said: its `task`, what is `done`, what is `pending`, the `next_step`, its `decisions`, approaches
+    that `failed`, `files` with hashes, and whatever else it wanted kept (`extra`). Beside it: `git` facts as its client
+    saw them, the `claims` that it held, and how many texts were `redacted` because they looked like secrets.
+
+    `number` counts the checkpoints of the session from 1. `hash` is over all of it but `hash` and `revision`, with the
+    id and the hash of the `parent`, the checkpoint before ("" for the first). `automatic`: nobody asked for it. `time`
+    is in seconds since the Unix epoch, `revision` that of the store which wrote it.
+    """
+
+    id: str
+    session: str
+    project: str = GLOBAL
+    number: int = 1
+    parent: str = ""
+    parent_hash: str = ""
+    time: float = 0.0
+    automatic: bool = False
+    redacted: int = 0
+    task: str = ""
+    done: tuple[str, ...] = ()
+    pending: tuple[str, ...] = ()
+    next_step: str = ""
+    decisions: tuple[Decision, ...] = ()
+    failed: tuple[str, ...] = ()
+    files: tuple[FileFact, ...] = ()
+    git: GitFacts | None = None
+    claims: tuple[ClaimFact, ...] = ()
+    extra: dict[str, Any] = {}
+    hash: str = ""
+    revision: int = 0
+
+
+class CheckpointSummary(Struct, frozen=True, kw_only=True):
+    """A checkpoint without most of its content: the fields of `Checkpoint`, `task` and `next_step` cut to 200
+    characters. `size_bytes` is what it takes; `damaged` says what is wrong with it, "" when nothing is.
+    """
+
+    id: str
+    session: str
+    project: str = GLOBAL
+    number: int = 0
+    parent: str = ""
+    time: float = 0.0
+    automatic: bool = False
+    redacted: int = 0
+    task: str = ""
+    next_step: str = ""
+    size_bytes: int = 0
+    hash: str = ""
+    revision: int = 0
+    damaged: str = ""
+
+
+#: What a checkpoint is worth: hash and chain hold; the newest is damaged or missing, and this is an older one; none.
+Standing = Literal["VERIFIED", "RECONSTRUCTED", "UNKNOWN"]
 
 
 class AuditRecord(Struct, frozen=True, kw_only=True):

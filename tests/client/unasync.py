@@ -23,6 +23,8 @@ MODULES = (
     "watch",
     "claim",
     "mail",
+    "checkpoints",
+    "recovery",
     "session",
     "client",
 )

@@ -32,6 +32,8 @@ STAND_INS: Final[dict[str, Any]] = {
     "text": "a letter",
     "client": "claude",
     "event": "Stop",
+    "state": {"task": "t", "decisions": ["x"]},
+    "checkpoint": "fuzz-0",
 }
 
 Tree = tuple[str, dict[str, Any]]

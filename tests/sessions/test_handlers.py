@@ -10,6 +10,7 @@ from cosession.errors import CosessionError, NotAllowed
 from cosession.messages import REQUESTS
 from cosession.messages import sessions as messages
 from cosession.model import Instance
+from cosessiond.checkpoints.counting import Counting
 from cosessiond.server.handlers import denials
 from cosessiond.server.handlers import sessions as handlers
 from cosessiond.server.table import Access
@@ -53,7 +54,8 @@ def run(make_rig, monkeypatch):
         instance_for, "__kwdefaults__", {"owner_of": lambda _: 1000, "namespace_is_ours": lambda _: True}
     )
     rig = make_rig()
-    core = SimpleNamespace(registry=rig.registry, store=rig.store)
+    checkpoints = SimpleNamespace(counting=Counting())
+    core = SimpleNamespace(registry=rig.registry, store=rig.store, checkpoints=checkpoints)
 
     def send(call, request):
         found = ROWS[request.method].run(core, call, request)

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from cosession.model import Instance
 from cosessiond.clock import SystemClock
 from cosessiond.sessions import procs
-from cosessiond.sessions.probes import DiskProbe, probe_checkpoint, probe_process
+from cosessiond.sessions.probes import DiskProbe, probe_process
 from sessions.processes import instance_of
 from virtual import VirtualClock
 
@@ -132,10 +132,6 @@ def test_free_space(tmp_path):
     closed = DiskProbe(descriptor, clock)()
     assert (closed.free_bytes, closed.enough) == (-1, False)
     assert "cannot be read" in closed.evidence
-
-
-def test_no_checkpoints_yet():
-    assert probe_checkpoint("s", VirtualClock()).kind == "none"
 
 
 @linux

@@ -24,9 +24,9 @@ from cosession.project import branch_of, project_of, worktree_of
 from cosession.reach import target_of
 
 from .audit import AuditTrail
-from .backups import Backups
 from .io import Gate, Link, Startable, launch, now, pause
 from .linking import Common, open_link
+from .recovery import Recoveries
 from .session import ENDED, Beats, Session
 from .watch import Watch
 
@@ -36,7 +36,7 @@ HEARTBEAT_S: Final = 20.0
 CLOSE_S: Final = 2.0
 
 
-class Client(Backups, Startable):
+class Client(Recoveries, Startable):
     """What `connect` returns: the shared context, sessions and watches of one program.
 
     One connection, made anew when it is lost, within the time of a call: reads are repeated, writes too, with the same
@@ -193,13 +193,15 @@ class Client(Backups, Startable):
         transcript: str = "",
         directory: str = ".",
         project: str | None = None,
+        auto_checkpoint_every: int = 25,
     ) -> Session:
         """Open a session, or attach to the one with this `id`; at the end of its block it is closed gracefully.
 
         `agent`, `model`, `name` and `transcript` (a path) are labels. `heartbeat_s`: a sign of life is promised that
         often and given in the background (0: none is promised). `pid`: the process whose life is the session's (0: this
         one; else an ancestor). `replaces`: the session this one continues in the same process. `drills` allows
-        `simulate_crash`. Worktree and branch are those of `directory`. Raises NotAllowed (that process or session is
+        `simulate_crash`. `auto_checkpoint_every`: see `Session.event`. Worktree and branch are those of `directory`.
+        Raises NotAllowed (that process or session is
         not yours), CosessionError `session_ended` (this process has closed it), Overloaded (10,000 live sessions, or
         16 processes in one), TooLarge, `disk_full`.
 
@@ -227,7 +229,9 @@ class Client(Backups, Startable):
             drills=drills,
             session_token=env.get("COSESSION_TOKEN", "") if id and id == env.get("COSESSION_SESSION") else "",
         )
-        return launch(Session(self, self._common, self._beats, register))
+        session = Session(self, self._common, self._beats, register)
+        session.looks_at(directory, auto_checkpoint_every)
+        return launch(session)
 
     async def close(self) -> None:
         """Close the sessions opened here, the watches and the connection; nothing runs afterwards. Harmless twice.

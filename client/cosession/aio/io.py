@@ -27,7 +27,7 @@ from cosession.messages.limits import LIMITS, Limits
 from cosession.messages.watches import WatchEvent
 from cosession.protocol import ClientConnection, Event, Failed, Leaving, Lost, Replied
 
-__all__ = ["Alarm", "Background", "Gate", "Link", "Startable", "drive", "launch", "now", "pause"]
+__all__ = ["Alarm", "Background", "Gate", "Link", "Startable", "beside", "drive", "launch", "now", "pause"]
 
 BUFFER_BYTES: Final = 64 * 1024
 #: Events a watch may have waiting here before reading stops and the rest waits in the daemon.
@@ -326,6 +326,11 @@ async def drive(steps: Generator[float, None, T]) -> T:
         return result
     finally:
         steps.close()
+
+
+async def beside(function: Callable[..., T], *arguments: Any) -> T:
+    """What `function` returns, which may wait for a disk or another program."""
+    return await asyncio.to_thread(function, *arguments)
 
 
 async def pause(seconds: float) -> None:

@@ -58,6 +58,10 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "sessions": ("cosession.cli.sessions:SESSIONS", "who is at work"),
         "explain session": ("cosession.cli.sessions:EXPLAIN", "why a session counts as alive or dead"),
         "simulate crash": ("cosession.cli.drill:SIMULATE_CRASH", "what a crash would do, as a drill"),
+        "checkpoint": ("cosession.cli.checkpoints:SAVE", "save what a session has done and is about to do"),
+        "checkpoint list": ("cosession.cli.checkpoints:LIST", "what was saved"),
+        "checkpoint show": ("cosession.cli.checkpoints:SHOW", "one of them, and what it is worth"),
+        "recover": ("cosession.cli.recover:RECOVER", "take over from a session that died"),
         "audit": ("cosession.cli.audit:AUDIT", "what the daemon judged, refused and was told to do"),
     },
     "claims": {

@@ -8,7 +8,22 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from cosession.messages import admin, audit, backup, claims, debug, hooks, mail, past, sessions, store, turns, watches
+from cosession.messages import (
+    admin,
+    audit,
+    backup,
+    checkpoints,
+    claims,
+    debug,
+    hooks,
+    mail,
+    past,
+    recovery,
+    sessions,
+    store,
+    turns,
+    watches,
+)
 from cosession.messages.base import Reply, Request, reply_type
 
 REQUESTS: Final[dict[str, type[Request[Any]]]] = {
@@ -66,6 +81,10 @@ REQUESTS: Final[dict[str, type[Request[Any]]]] = {
         debug.TraceRequests,
         debug.Metrics,
         debug.Tail,
+        checkpoints.Save,
+        checkpoints.List,
+        checkpoints.Get,
+        recovery.Recover,
     )
 }
 
@@ -76,11 +95,13 @@ __all__ = [
     "admin",
     "audit",
     "backup",
+    "checkpoints",
     "claims",
     "debug",
     "hooks",
     "mail",
     "past",
+    "recovery",
     "reply_type",
     "sessions",
     "store",

@@ -49,17 +49,27 @@ class Register(Request[RegisterReply], frozen=True, kw_only=True):
 
 
 class HeartbeatReply(Reply, frozen=True, kw_only=True):
-    """`state` as it stands after the heartbeat."""
+    """`state` as it stands after the heartbeat; `events` since the last checkpoint of the session, and whether it is
+    time for one.
+    """
 
     state: str
+    events: int = 0
+    checkpoint_due: bool = False
 
 
 class Heartbeat(Request[HeartbeatReply], frozen=True, kw_only=True):
-    """A sign of life; lives in memory. Errors: not_found, session_ended, not_allowed."""
+    """A sign of life; lives in memory. Errors: not_found, session_ended, not_allowed.
+
+    `events`: so many tool events have happened since the last heartbeat; a checkpoint is due after `checkpoint_every`
+    of them.
+    """
 
     method: ClassVar[str] = "session.heartbeat"
     session: str
     session_token: str = ""
+    events: int = 0
+    checkpoint_every: int = 25
 
 
 class CloseReply(Reply, frozen=True, kw_only=True):

@@ -32,7 +32,7 @@ from cosession.messages.limits import LIMITS, Limits
 from cosession.messages.watches import WatchEvent
 from cosession.protocol import ClientConnection, ClientEvent, Event, Failed, Leaving, Lost, Replied
 
-__all__ = ["Alarm", "Background", "Gate", "Link", "Startable", "drive", "launch", "now", "pause"]
+__all__ = ["Alarm", "Background", "Gate", "Link", "Startable", "beside", "drive", "launch", "now", "pause"]
 
 BUFFER_BYTES: Final = 64 * 1024
 #: How long a first look waits inside recv(2) itself. Most answers come sooner, and one system call less is a tenth of a
@@ -342,6 +342,11 @@ def drive(steps: Generator[float, None, T]) -> T:
         return result
     finally:
         steps.close()
+
+
+def beside(function: Callable[..., T], *arguments: object) -> T:
+    """What `function` returns, which may wait for a disk or another program."""
+    return function(*arguments)
 
 
 def pause(seconds: float) -> None:

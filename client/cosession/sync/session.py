@@ -25,10 +25,11 @@ from cosession.messages.sessions import Close, Explain, ExplainReply, Register
 from cosession.model import ClaimHold
 from cosession.model import Session as Record
 
+from .checkpoints import Saving
 from .claim import Claim
 from .io import Alarm, Background, Link, launch, now
 from .linking import Common, open_link
-from .mail import Caller, Correspondent
+from .mail import Caller
 
 #: How long a heartbeat may take, and how soon one that failed is tried again, in seconds.
 BEAT_S: Final = 2.0
@@ -36,7 +37,7 @@ BEAT_S: Final = 2.0
 ENDED: Final = frozenset({"session_ended", "not_found", "not_allowed"})
 
 
-class Session(Correspondent):
+class Session(Saving):
     """One session that this program opened. `id` is known from the start; `client` is the client it was opened on.
 
     `record` is the daemon's record of it as last answered, None before it is registered. `ended` is "" while it lives,

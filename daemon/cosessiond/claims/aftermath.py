@@ -19,6 +19,7 @@ from cosession.errors import CosessionError
 from cosession.messages.limits import BATCH_WRITES_MAX
 from cosession.model import Session
 from cosessiond.claims import records
+from cosessiond.claims.adopting import Adopting
 from cosessiond.claims.holding import RETRY_S, Holding
 from cosessiond.claims.ports import Proposed, Sessions, Store
 from cosessiond.claims.records import Change, Held
@@ -39,6 +40,7 @@ class Aftermath:
         clock: Clock,
         deadlines: Deadlines,
         sessions: Sessions,
+        adopting: Adopting,
         flush: Callable[[], None],
     ) -> None:
         self._store = store
@@ -46,6 +48,7 @@ class Aftermath:
         self._clock = clock
         self._deadlines = deadlines
         self._sessions = sessions
+        self._adopting = adopting
         self._flush = flush
         self._following: set[str] = set()
 
@@ -56,6 +59,9 @@ class Aftermath:
             held = self._view.get(id)
             if held is None or not holding.is_over(id):
                 return None
+            heir = self._adopting.heir(held.claim.session) if held.claim.state == "orphaned" else ""
+            if heir:
+                return self._adopting.batch(held, heir)
             return self._batch("claim.expire", records.expired(held))
 
         def finished(outcome: Proposed) -> None:

@@ -53,6 +53,7 @@ class Holder(NamedTuple):
     agent: str = ""
     state: str = ""
     replaced_by: str = ""
+    recovered_by: str = ""
 
 
 class Sessions(Protocol):

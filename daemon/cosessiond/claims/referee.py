@@ -15,10 +15,11 @@ from typing import Final
 from msgspec import DecodeError, Struct, msgpack
 from msgspec.structs import replace
 
-from cosession.errors import Claimed, CosessionError, Fenced, NotAllowed
+from cosession.errors import CosessionError, Fenced, NotAllowed
 from cosession.messages.limits import BATCH_WRITES_MAX
 from cosession.model import GLOBAL, TERMINAL_STATES, Blocker, Claim
 from cosessiond.claims import records
+from cosessiond.claims.adopting import Adopting
 from cosessiond.claims.aftermath import Aftermath
 from cosessiond.claims.granting import Granted, Granting
 from cosessiond.claims.holding import RETRY_S, Holding
@@ -65,7 +66,16 @@ class Referee:
         self._deadlines = deadlines
         self._unasked: set[str] = set()  # claims whose asker went away, until they are released
         self.view = View()
-        self.aftermath = Aftermath(store, self.view, clock=clock, deadlines=deadlines, sessions=sessions, flush=flush)
+        self.adopting = Adopting(store, self.view, clock=clock, entropy=entropy, deadlines=deadlines, sessions=sessions)
+        self.aftermath = Aftermath(
+            store,
+            self.view,
+            clock=clock,
+            deadlines=deadlines,
+            sessions=sessions,
+            adopting=self.adopting,
+            flush=flush,
+        )
         self.holding = Holding(clock, deadlines, lambda id: self.aftermath.time_over(self.holding, id))
         self.granting = Granting(
             store,
@@ -91,6 +101,7 @@ class Referee:
         for session in self.view.sessions():
             if not self._sessions.is_live(session):
                 self.aftermath.session_over(session)
+            self.adopting.follow(session)
 
     # The operations.
 
@@ -197,28 +208,16 @@ class Referee:
 
         Answers not_found when it is gone, Claimed when it is no orphan any more, session_ended.
         """
-        new_id = ulid(self._clock, self._entropy)
 
-        def decide() -> Batch:
-            standing = self.view.get(held.id)
-            if standing is None:
-                raise CosessionError(f"cannot adopt claim {held.id}: it stands no longer", code="not_found")
-            if standing.claim.state != "orphaned":
-                raise Claimed(f"cannot adopt claim {held.id}: session {standing.claim.session} holds it")
-            change = records.adopted(standing, new_id, session, self._clock.wall_ms() / 1000.0)
-            guard = self._sessions.guard(session)
-            origin = self._store.origin("claim.adopt", session)
-            return self._store.batch(origin, (guard, *change.compares), change.writes)
-
-        def finished(outcome: Proposed) -> None:
-            adopted = self.view.get(new_id)
+        def finished(outcome: str | CosessionError) -> None:
+            adopted = self.view.get(outcome) if isinstance(outcome, str) else None
             if isinstance(outcome, CosessionError):
                 done(outcome)
             else:
                 assert adopted is not None, "what was committed is published"
                 done(adopted)
 
-        self._store.propose(decide, finished)
+        self.adopting.adopt(held.id, session, finished)
 
     def fence(self, token: int, session: str) -> EntryCompare:
         """The compare that the claim with this fencing token still stands for `session`. Raises Fenced, NotAllowed."""
@@ -258,8 +257,10 @@ class Referee:
             self._forget_holder(held)
             self.granting.ended(held)
         for change in committed.changes:
-            if change.id[0] == _SESSIONS and change.kind == "put" and _has_ended(change.value):
-                self._session_over(change.id[2])
+            if change.id[0] == _SESSIONS and change.kind == "put":
+                if _has_ended(change.value):
+                    self._session_over(change.id[2])
+                self.adopting.follow(change.id[2])  # who lives again may have recovered itself
 
     def _follow(self, change: Applied, revision: int, ended: dict[str, Held]) -> None:
         create_revision = change.create_revision

@@ -61,7 +61,8 @@ class Addresses:
         for _ in range(_STEPS_MAX):
             if held is None or view.live(held.session.id) is not None:
                 break
-            held = view.get(held.session.replaced_by) if held.session.replaced_by else None
+            next_one = held.session.replaced_by or held.session.recovered_by
+            held = view.get(next_one) if next_one else None
         if held is None or held.session.id == id or view.live(held.session.id) is None:
             return None
         return _addressee(held.session)

@@ -15,7 +15,7 @@ from msgspec import msgpack, structs
 
 from cosession import values
 from cosession.errors import CosessionError, InvalidRequest, NotAllowed, Overloaded, TooLarge
-from cosession.messages import mail, past
+from cosession.messages import checkpoints, mail, past
 from cosession.messages import store as messages
 from cosession.messages.limits import (
     BATCH_BYTES_MAX,
@@ -60,7 +60,7 @@ WriteRequest = (
 )
 
 #: What is done once under its request id, whatever it writes.
-OnceRequest = WriteRequest | mail.Send
+OnceRequest = WriteRequest | mail.Send | checkpoints.Save
 
 #: Sessions that an error names when a caller may act for several.
 SESSIONS_NAMED_MAX: Final = 8
@@ -187,8 +187,8 @@ def require_somebody(core: Core, call: Call, acting: str) -> None:
 class Allowance:
     """What the values of one call may still hold: small parts by the hundred thousand would stop the loop (P16)."""
 
-    def __init__(self, core: Core) -> None:
-        self._bytes_max = core.limits.value_bytes_max
+    def __init__(self, core: Core, *, bytes_max: int = 0) -> None:
+        self._bytes_max = bytes_max or core.limits.value_bytes_max
         self._nodes = CALL_NODES_MAX
 
     def admit(self, raw: bytes, what: str = "value") -> bytes:

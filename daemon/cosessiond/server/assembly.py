@@ -10,6 +10,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from cosession.model import Session
 from cosessiond.audit.journal import Journal
 from cosessiond.backups.schedule import Backups
 from cosessiond.backups.vault import Vault
@@ -22,6 +23,7 @@ from cosessiond.server.handlers import (
     admin,
     audit,
     backup,
+    checkpoints,
     claims,
     debug,
     denials,
@@ -29,6 +31,7 @@ from cosessiond.server.handlers import (
     mail,
     purge,
     reads,
+    recovery,
     retention,
     revert,
     sessions,
@@ -37,13 +40,13 @@ from cosessiond.server.handlers import (
     watch,
     writes,
 )
+from cosessiond.server.holders import checkpoint_signal
 from cosessiond.server.scrubs import Scrubs
 from cosessiond.server.table import Operation, table_of
-from cosessiond.sessions.planning import Belongings
 from cosessiond.sessions.ports import Processes
 from cosessiond.sessions.registry import Registry
-from cosessiond.sessions.verdict import DiskSignal
-from cosessiond.store.engine import Engine, StoreBroken
+from cosessiond.sessions.verdict import CheckpointSignal, DiskSignal
+from cosessiond.store.engine import Compare, Engine, StoreBroken, Write
 from cosessiond.store.expiry import Expiry
 from cosessiond.store.leases import Deadlines
 from cosessiond.store.marking import Marking
@@ -66,6 +69,8 @@ TABLE: Final[dict[str, Operation]] = table_of(
         *hooks.ROWS,
         *mail.ROWS,
         *denials.ROWS,
+        *checkpoints.ROWS,
+        *recovery.ROWS,
         *audit.ROWS,
         *backup.ROWS,
         *debug.ROWS,
@@ -125,7 +130,7 @@ def assemble(
     deadlines = Deadlines(world.clock, world.timers)
 
     expiry = Expiry(store, deadlines)
-    registry = _registry(store, world, deadlines, lambda *ending: core.referee.aftermath.belongings(*ending))  # noqa: PLW0108 (made later)
+    registry = _registry(store, world, deadlines, lambda: core)
     journal = Journal(store, world.clock, metrics)
     store.records_of = journal.records_of
     backups = Backups(
@@ -163,8 +168,8 @@ def assemble(
         on_bug=consequences.on_bug,
     )
     # In this order: what ends because of a batch is decided before anyone outside hears of the batch.
-    store.listeners += [expiry.published, registry.published, core.referee.published]
-    store.listeners += [core.post.published, core.attention.published, watches.published]
+    domain = [registry.published, core.referee.published, core.checkpoints.published, core.post.published]
+    store.listeners += [expiry.published, *domain, core.attention.published, watches.published]
     if marking is not None:
         store.listeners.append(marking.published)
     store.flush = core.flush
@@ -173,7 +178,15 @@ def assemble(
     return core
 
 
-def _registry(store: Store, world: World, deadlines: Deadlines, belongings: Belongings) -> Registry:
+def _registry(store: Store, world: World, deadlines: Deadlines, core: Callable[[], Core]) -> Registry:
+    """The sessions; `core`, which is made later, has what else ends with one and what it can be recovered from."""
+
+    def belongings(session: Session, writes_max: int) -> tuple[list[Compare], list[Write]]:
+        return core().referee.aftermath.belongings(session, writes_max)
+
+    def checkpoint(session: Session) -> CheckpointSignal:
+        return checkpoint_signal(core().checkpoints, session, world.clock)
+
     return Registry(
         store,
         clock=world.clock,
@@ -182,6 +195,7 @@ def _registry(store: Store, world: World, deadlines: Deadlines, belongings: Belo
         process_watch=world.processes(deadlines),
         host=world.host,
         disk=world.disk,
+        checkpoint=checkpoint,
         secret=world.secret,
         belongings=belongings,
     )

@@ -6,6 +6,7 @@ Rule: no sockets, no event loop, no process state. The app builds it around asyn
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from typing import Protocol
 
@@ -16,12 +17,14 @@ from cosession.errors import CosessionError
 from cosessiond.audit.journal import Journal
 from cosessiond.audit.records import Caller
 from cosessiond.backups.schedule import Backups
+from cosessiond.checkpoints.keeper import Keeper
 from cosessiond.claims.referee import Referee
 from cosessiond.clock import Clock, Entropy
 from cosessiond.mail.postroom import PostRoom
 from cosessiond.metrics import Metrics
 from cosessiond.process.configuration import Configuration
 from cosessiond.process.resolver import in_place
+from cosessiond.recovery.recoverer import Recoverer
 from cosessiond.server.addresses import Addresses
 from cosessiond.server.attention import Attention
 from cosessiond.server.conflicts import Conflicts
@@ -128,12 +131,11 @@ class Core:
         )
         self.attention = Attention()
         self.resolve = in_place  # of paths that hooks name
-        addresses = Addresses(registry)
-        self.post = PostRoom(
-            store, clock=clock, entropy=entropy, deadlines=deadlines, sessions=addresses, flush=self.flush
-        )
-        self.waiting = Waiting(deadlines, metrics)
+        self.checkpoints = _keeper(store, clock, entropy, self.holders, damage)
+        self.post = _post_room(store, clock, entropy, deadlines, self)
         self.clock = clock
+        self.recoverer = _recoverer(self)
+        self.waiting = Waiting(deadlines, metrics)
         self.configuration = configuration
         self.limits = configuration.in_force.limits
         configuration.listeners.append(self.configure)
@@ -162,9 +164,11 @@ class Core:
         """Give every lease its full time, and judge every session again; the audit says that a daemon has begun."""
         self.journal.acted("start", subject=self.identity.version, caller=self._myself())
         self.expiry.start(list(self.store.index))
+        self.checkpoints.load()
         self.registry.start()
         self.referee.start()
         self.post.start()
+        self.checkpoints.start()
         self.backups.start()
 
     def configure(self, config: Config) -> None:
@@ -212,3 +216,24 @@ class Core:
             dirty, self._dirty = self._dirty, []
             for conversation in dirty:
                 conversation.flush()
+
+
+def _keeper(store: Store, clock: Clock, entropy: Entropy, sessions: Holders, damage: Damage) -> Keeper:
+    on_damage = partial(damage.met, "checkpoint")
+    return Keeper(store, clock=clock, entropy=entropy, sessions=sessions, on_damage=on_damage)
+
+
+def _post_room(store: Store, clock: Clock, entropy: Entropy, deadlines: Deadlines, core: Core) -> PostRoom:
+    sessions = Addresses(core.registry)
+    return PostRoom(store, clock=clock, entropy=entropy, deadlines=deadlines, sessions=sessions, flush=core.flush)
+
+
+def _recoverer(core: Core) -> Recoverer:
+    return Recoverer(
+        core.store,
+        core.clock,
+        registry=core.registry,
+        keeper=core.checkpoints,
+        referee=core.referee,
+        post=core.post,
+    )

@@ -34,7 +34,7 @@ class Damage:
             self.found += found[-REMEMBERED_MAX:]
 
     def met(self, where: str, what: str) -> None:
-        """`where`: start, read, scrub or client."""
+        """`where`: start, read, scrub, checkpoint or client."""
         self._metrics.count(f"damage.{where}")
         if what in self.found or len(self.found) >= REMEMBERED_MAX:
             return

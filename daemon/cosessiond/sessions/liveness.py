@@ -19,10 +19,10 @@ from cosession.errors import CosessionError
 from cosession.model import Instance, Session
 from cosessiond.clock import Clock
 from cosessiond.sessions.ports import Processes
-from cosessiond.sessions.probes import probe_checkpoint
 from cosessiond.sessions.records import Plan, is_live, moved
 from cosessiond.sessions.verdict import (
     OVER,
+    CheckpointSignal,
     DiskSignal,
     Evidence,
     Policy,
@@ -70,6 +70,7 @@ class Liveness:
         deadlines: Deadlines,
         processes: Processes,
         disk: Callable[[], DiskSignal],
+        checkpoint: Callable[[Session], CheckpointSignal],
         policy: Policy,
         commit: Commit,
         plan_for: PlanFor,
@@ -79,6 +80,7 @@ class Liveness:
         self._deadlines = deadlines
         self._processes = processes
         self._disk = disk
+        self._checkpoint = checkpoint
         self._policy = policy
         self._commit = commit
         self._plan_for = plan_for
@@ -153,7 +155,7 @@ class Liveness:
             processes=tuple(signals),
             heartbeat_s=session.heartbeat_s,
             silent_s=silent_s,
-            checkpoint=probe_checkpoint(session.id, self._clock),
+            checkpoint=self._checkpoint(session),
             disk=self._disk(),
             closed=session.closed_at > 0,
             superseded_by=session.replaced_by,

@@ -1,4 +1,4 @@
-"""Looking at the world for the cascade: is that process alive, is there space, is there a checkpoint.
+"""Looking at the world for the cascade: is that process alive, is there space.
 
 A probe looks once, now, and returns a signal of `verdict` with its evidence in words and its cost in ms.
 
@@ -14,7 +14,7 @@ from typing import Final
 from cosession.model import Instance
 from cosessiond.clock import Clock, elapsed_ms
 from cosessiond.sessions.procs import CannotJudge, ProcessFacts, boot_id, facts
-from cosessiond.sessions.verdict import CheckpointSignal, DiskSignal, ProcessKind, ProcessSignal
+from cosessiond.sessions.verdict import DiskSignal, ProcessKind, ProcessSignal
 
 #: Below this a recovery could not be written out: a few checkpoints, the log rows and a WAL checkpoint.
 DISK_ENOUGH_BYTES: Final = 64 * 1024 * 1024
@@ -75,10 +75,3 @@ class DiskProbe:
         enough = free_bytes >= self._enough_bytes
         evidence = f"{free_bytes / 2**20:.0f} MiB free, {self._enough_bytes / 2**20:.0f} MiB needed"
         return DiskSignal(free_bytes, enough, evidence, elapsed_ms(began_s, self._clock))
-
-
-def probe_checkpoint(session_id: str, clock: Clock) -> CheckpointSignal:
-    """Layer 3: the newest checkpoint of a session. This release keeps none."""
-    began_s = clock.monotonic()
-    evidence = f"no checkpoint of {session_id} is kept"
-    return CheckpointSignal("none", evidence, elapsed_ms(began_s, clock))

@@ -23,6 +23,9 @@ from cosessiond.sessions.verdict import OVER, Evidence, Policy, judge, spoken
 from cosessiond.store.engine import Compare, Delete, Entry, EntryCompare, EntryId, Put, Write
 
 SPACE: Final = "$sessions"
+#: So long a crash counts, and so many of them are remembered.
+CRASH_COUNTS_S: Final = 3_600.0
+CRASHES_KEPT: Final = 8
 _decode = msgspec.msgpack.Decoder(Session).decode
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -124,7 +127,8 @@ def registered(old: Session | None, draft: Session, now_s: float) -> Session:
         instances, reason = draft.instances, f"reopened: it was {old.state}"
     others = set(instances) - set(draft.instances)  # a drill ends them too, so all must allow it
     told["drills"] = draft.drills and (old.drills or not others)
-    new = replace(old, **told, instances=instances, state="active", closed_at=0.0, replaced_by="", drilled=False)
+    told |= {"state": "active", "closed_at": 0.0, "replaced_by": "", "recovered_by": "", "drilled": False}
+    new = replace(old, **told, instances=instances)
     if new == old:
         return old
     return replace(new, changed_at=now_s, reason=reason, evidence=(), detected_ms=0.0)
@@ -183,12 +187,22 @@ def moved(
     return replace(
         old,
         state=verdict.state,
+        recovered_by="" if ends else old.recovered_by,
+        crashes=counted(old.crashes, now_s, crashed=verdict.state == "crashed"),
         instances=old.instances if ends else left,
         changed_at=now_s,
         reason=verdict.rule,
         evidence=verdict.evidence,
         detected_ms=detected_ms if ends else 0.0,
     )
+
+
+def counted(crashes: Iterable[float], now_s: float, *, crashed: bool = False) -> tuple[float, ...]:
+    """The crashes that still count, and one more when it has `crashed` now. One that the wall clock puts into the
+    future has happened by now.
+    """
+    found = [min(when_s, now_s) for when_s in crashes if now_s - when_s < CRASH_COUNTS_S]
+    return tuple([*found, now_s] if crashed else found)[-CRASHES_KEPT:]
 
 
 def without(instances: Iterable[Instance], leaving: Instance) -> tuple[Instance, ...]:

@@ -31,7 +31,7 @@ from cosessiond.sessions.liveness import RETRY_S, Liveness
 from cosessiond.sessions.planning import Belongings, MayReplace, Planner, SessionLimits
 from cosessiond.sessions.ports import Processes, Proposed, Store
 from cosessiond.sessions.records import SPACE, Held, Plan, as_read, closed, decode, is_live, put
-from cosessiond.sessions.verdict import POLICY, DiskSignal, Policy
+from cosessiond.sessions.verdict import POLICY, CheckpointSignal, DiskSignal, Policy
 from cosessiond.sessions.view import View, has_ended, unknown
 from cosessiond.store.engine import Applied, Batch, Committed
 from cosessiond.store.leases import Deadlines
@@ -54,6 +54,7 @@ class Registry:
         process_watch: Processes,
         host: str,
         disk: Callable[[], DiskSignal],
+        checkpoint: Callable[[Session], CheckpointSignal] = lambda _: CheckpointSignal("none", "no checkpoint is kept"),
         secret: bytes,
         policy: Policy = POLICY,
         limits: SessionLimits | None = None,
@@ -77,6 +78,7 @@ class Registry:
             deadlines=deadlines,
             processes=process_watch,
             disk=disk,
+            checkpoint=checkpoint,
             policy=policy,
             commit=self._commit,
             plan_for=self._planner.transition,

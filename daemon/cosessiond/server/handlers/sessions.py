@@ -11,8 +11,9 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from cosession.errors import CosessionError
+from cosession.errors import CosessionError, InvalidRequest
 from cosession.messages import sessions as messages
+from cosession.messages.limits import CHECKPOINT_EVENTS_MAX
 from cosession.model import Session
 from cosessiond.server.conversation import Call
 from cosessiond.server.core import Core
@@ -39,13 +40,24 @@ def register(core: Core, call: Call, request: messages.Register) -> None:
 
 def heartbeat(core: Core, call: Call, request: messages.Heartbeat) -> None:
     """A sign of life, answered at once unless it wakes a suspect session."""
+    if not 0 <= request.events <= CHECKPOINT_EVENTS_MAX or not 1 <= request.checkpoint_every <= CHECKPOINT_EVENTS_MAX:
+        raise InvalidRequest(
+            f"cannot count {request.events} events, a checkpoint due after {request.checkpoint_every}: "
+            f"up to {CHECKPOINT_EVENTS_MAX} of each; report them as they happen"
+        )
     _require(core, call, request.session, token=request.session_token)
 
     def done(outcome: Session | CosessionError) -> None:
         if isinstance(outcome, CosessionError):
             call.fail(outcome)
-        else:
-            call.reply(messages.HeartbeatReply(revision=core.store.revision, state=outcome.state))
+            return
+        events = core.checkpoints.counting.add(outcome.id, request.events)
+        due = events >= request.checkpoint_every
+        call.reply(
+            messages.HeartbeatReply(
+                revision=core.store.revision, state=outcome.state, events=events, checkpoint_due=due
+            )
+        )
 
     core.registry.heartbeat(request.session, done)
 

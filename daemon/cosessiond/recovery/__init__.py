@@ -1,0 +1,1 @@
+"""Recovery: what one session takes over from another that died."""
