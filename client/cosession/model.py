@@ -296,7 +296,8 @@ class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class FileFact(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A file as its client saw it: `path` relative to the worktree, `sha256` of its content in hexadecimal, its size.
+    """A file as its client saw it: `path` relative to the worktree, `sha256` of its content in hexadecimal, and
+    `size_bytes`.
 
     Without a hash `note` says why: it is deleted, no plain file, too large, or could not be read in time.
     """
@@ -322,7 +323,9 @@ class GitFacts(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ClaimFact(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A claim that the session of a checkpoint held when it was saved."""
+    """A claim that the session of a checkpoint held when it was saved: its `targets` in a `worktree`, whether `shared`,
+    and its `purpose`.
+    """
 
     targets: tuple[str, ...]
     shared: bool = False
@@ -331,15 +334,15 @@ class ClaimFact(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Checkpoint(Struct, frozen=True, kw_only=True):
-    """The working state of a session as it was saved; `id` is the session's id, a slash, and a ULID.
+    """The working state of a `session` of a `project` as it was saved; `id` is the session's id, a slash, and a ULID.
 
     What the session said: its `task`, what is `done`, what is `pending`, the `next_step`, its `decisions`, approaches
     that `failed`, `files` with hashes, and whatever else it wanted kept (`extra`). Beside it: `git` facts as its client
     saw them, the `claims` that it held, and how many texts were `redacted` because they looked like secrets.
 
     `number` counts the checkpoints of the session from 1. `hash` is over all of it but `hash` and `revision`, with the
-    id and the hash of the `parent`, the checkpoint before ("" for the first). `automatic`: nobody asked for it. `time`
-    is in seconds since the Unix epoch, `revision` that of the store which wrote it.
+    id and the hash (`parent_hash`) of the `parent`, the checkpoint before ("" for the first). `automatic`: nobody
+    asked for it. `time` is in seconds since the Unix epoch, `revision` that of the store which wrote it.
     """
 
     id: str
@@ -366,8 +369,9 @@ class Checkpoint(Struct, frozen=True, kw_only=True):
 
 
 class CheckpointSummary(Struct, frozen=True, kw_only=True):
-    """A checkpoint without most of its content: the fields of `Checkpoint`, `task` and `next_step` cut to 200
-    characters. `size_bytes` is what it takes; `damaged` says what is wrong with it, "" when nothing is.
+    """A checkpoint of a `session` of a `project` without most of its content: fields as in `Checkpoint`, `task` and
+    `next_step` cut to 200 characters. `size_bytes` is what it takes; `damaged` says what is wrong with it, "" when
+    nothing is.
     """
 
     id: str

@@ -11,7 +11,7 @@ from cosession.messages import REQUESTS
 from cosession.messages import sessions as messages
 from cosession.model import Instance
 from cosessiond.checkpoints.counting import Counting
-from cosessiond.server.handlers import denials
+from cosessiond.server.handlers import denials, recovery
 from cosessiond.server.handlers import sessions as handlers
 from cosessiond.server.table import Access
 from cosessiond.sessions import admission
@@ -19,7 +19,7 @@ from cosessiond.sessions.admission import instance_for
 from cosessiond.sessions.identity import Peer, ProcessRef, boot_id
 
 INVENTED = {"owner_of": lambda _: 1000, "namespace_is_ours": lambda _: True}
-ROWS = {row.request.method: row for row in (*handlers.ROWS, *denials.ROWS)}
+ROWS = {row.request.method: row for row in (*handlers.ROWS, *denials.ROWS, *recovery.ROWS)}
 
 
 class Call:

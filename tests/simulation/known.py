@@ -32,14 +32,7 @@ class Known:
         return re.search(self.pattern, str(violation)) is not None
 
 
-KNOWN: Final[tuple[Known, ...]] = (
-    Known(
-        pattern=r"\(Revert\) would have done .* but never between",
-        why="a revert that is only tried out looks at the entries in slices, and nothing holds what it tells together",
-        seed=27,
-        fixed={"claims": False, "ephemerals": 2, "faults": frozenset(), "sessions_live": 10_000},
-    ),
-)
+KNOWN: Final[tuple[Known, ...]] = ()
 
 
 def new(violations: Iterable[Violation]) -> list[Violation]:

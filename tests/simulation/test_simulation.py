@@ -107,5 +107,5 @@ def test_what_is_known_is_still_there() -> None:
 @pytest.mark.parametrize("mended", MENDED, ids=lambda mended: mended.oracle.replace(" ", "-"))
 def test_what_was_mended_stays_so(mended: Mended) -> None:
     for seed in mended.seeds:
-        found = new(judge(run_knobs(draw(seed, **({"claims": False} | mended.fixed)))))
+        found = judge(run_knobs(draw(seed, **({"claims": False} | mended.fixed))))
         assert not found, f"{_explain(seed, found)} with {mended.fixed}; it was: {mended.was}"

@@ -31,7 +31,7 @@ class Saving(Correspondent):
     _checkpoint_every = 25
 
     def looks_at(self, directory: str, checkpoint_every: int) -> None:
-        """Where it works, and after how many events a checkpoint is due. The client does this by itself."""
+        """It works in `directory`; a checkpoint is due after `checkpoint_every` events. The client says so itself."""
         self._directory = directory
         self._checkpoint_every = checkpoint_every
 
@@ -50,6 +50,8 @@ class Saving(Correspondent):
         in it is kept as well. Files named by a path get their hashes, and with `git` it is noted where the worktree of
         the session stands. What looks like a known secret is replaced. Of each session the newest ten are kept.
 
+        `automatic` marks one that nobody asked for; `request_id` and `timeout_s` as for all writes.
+
         Raises TooLarge over 256 KiB, CosessionError `session_ended`, and what all writes may raise, see `Client`.
 
             async with client.session(agent="example", name="wren", heartbeat_s=0) as session:
@@ -62,19 +64,22 @@ class Saving(Correspondent):
         return reply.checkpoint
 
     async def checkpoints(self, *, limit: int = 200, timeout_s: float | None = None) -> list[CheckpointSummary]:
-        """The checkpoints of this session, newest first."""
+        """The checkpoints of this session, newest first, at most `limit`; `timeout_s` as for all calls."""
         reply = await self.client.call(List(session=self.id, limit=limit), timeout_s=timeout_s)
         return reply.checkpoints
 
     async def last_checkpoint(self, *, timeout_s: float | None = None) -> GetReply:
-        """The newest checkpoint that is whole, or the one it took over, and what it is worth (`standing`)."""
+        """The newest checkpoint that is whole, or the one it took over, and what it is worth (`standing`);
+        `timeout_s` as for all calls.
+        """
         return await self.client.call(Get(checkpoint=self.id), timeout_s=timeout_s)
 
     async def event(
         self, state: State | Callable[[], State] | None = None, *, timeout_s: float | None = None
     ) -> CheckpointSummary | None:
         """Count one event, a tool that was used, say; a sign of life. After `auto_checkpoint_every` of them since the
-        last checkpoint `state` is saved, or what it returns, and the checkpoint is the answer.
+        last checkpoint `state` is saved, or what it returns, and the checkpoint is the answer; `timeout_s`
+        as for all calls.
         """
         beat = Heartbeat(
             session=self.id, session_token=self.session_token, events=1, checkpoint_every=self._checkpoint_every

@@ -59,9 +59,9 @@ CALL = Verb(
     "  session.register session.heartbeat session.close session.list session.explain\n"
     "  session.why_not session.simulate_crash\n"
     "  claim.acquire claim.renew claim.release claim.list claim.check claim.explain\n"
-    "  mail.send mail.inbox mail.read\n"
+    "  hook mail.send mail.inbox mail.read\n"
     "  debug.clients debug.watches debug.tasks debug.queues debug.locks debug.loglevel debug.trace debug.metrics\n"
-    "  debug.tail",
+    "  debug.tail checkpoint.save checkpoint.list checkpoint.get session.recover",
     examples=(
         ("cosession debug call ping", "without parameters"),
         ('cosession debug call get \'{"key": "plan/next", "project": "global"}\'', "with parameters"),

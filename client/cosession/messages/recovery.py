@@ -14,8 +14,8 @@ from cosession.model import ChangeKind, Checkpoint, Claim, Session, Standing
 
 
 class Offer(Struct, frozen=True, kw_only=True):
-    """Whether to offer a recovery: `open` now, `waiting` for `wait_s` seconds because this work has crashed several
-    times (`crashes`, in the last hour), or not, because it is a `loop`.
+    """Whether to offer a recovery. `state`: `open` now, `waiting` for `wait_s` seconds because this work has crashed
+    several times (`crashes`, in the last hour), or not, because it is a `loop`.
     """
 
     state: Literal["open", "waiting", "loop"] = "open"
@@ -24,7 +24,9 @@ class Offer(Struct, frozen=True, kw_only=True):
 
 
 class LostClaim(Struct, frozen=True, kw_only=True):
-    """A claim that the session held when it saved its checkpoint and that cannot be had any more, and `why`."""
+    """A claim that the session held when it saved its checkpoint, on `targets` for a `purpose`, and `why` it cannot be
+    had any more.
+    """
 
     targets: list[str]
     purpose: str = ""
@@ -32,7 +34,9 @@ class LostClaim(Struct, frozen=True, kw_only=True):
 
 
 class ChangedEntry(Struct, frozen=True, kw_only=True):
-    """An entry written after the checkpoint: its newest change, by `session` (`name`), with which `operation`."""
+    """The entry `key`, written after the checkpoint: the `kind` of its newest change, its `revision`, by which
+    `session` (`name`) with which `operation`, and its `time` in seconds since the Unix epoch.
+    """
 
     key: str
     kind: ChangeKind
@@ -44,8 +48,8 @@ class ChangedEntry(Struct, frozen=True, kw_only=True):
 
 
 class EndedEntry(Struct, frozen=True, kw_only=True):
-    """An ephemeral entry that ended with the session: it can be put back (`restorable`), was (`restored`), stands again
-    by another hand (`taken`), or its last value is no longer kept (`gone`).
+    """The ephemeral entry `key`, which ended with the session. `state`: it can be put back (`restorable`), was
+    (`restored`), stands again by another `session` (`taken`), or its last value is no longer kept (`gone`).
     """
 
     key: str
@@ -59,7 +63,8 @@ class RecoverReply(Reply, frozen=True, kw_only=True):
     `session` is the dead one, `by` the one that took over (None in a plan). `standing` says what the `checkpoint` is
     worth, `evidence` why. `claims` were adopted, or can be; `lost` cannot. `letters` are those it had not read.
     `ephemeral` are entries that ended with it. `changes` are what others wrote in its project since the checkpoint,
-    `later` what it wrote itself; `more`: there are others, or the log does not reach back so far. `took_ms` is how long
+    `later` what it wrote itself; `more`: there are others, or the log does not reach back so far. `offer`: whether to
+    offer it unasked. `took_ms` is how long
     the daemon took.
     """
 

@@ -35,14 +35,14 @@ class Recoveries(Backups):
         return self.call(request, timeout_s=timeout_s)
 
     def staleness(self, reply: RecoverReply, *, directory: str = ".") -> dict[str, Any]:
-        """What has become of commits and files in `directory` since the checkpoint of a recovery: `head` and `branch`
-        as (was, is) where they moved, `files` that are not as they were, with `why` and `by`.
+        """What has become of commits and files in `directory` since the checkpoint of the recovery `reply`: `head` and
+        `branch` as (was, is) where they moved, `files` that are not as they were, with `why` and `by`.
         """
         checkpoint = msgspec.to_builtins(reply.checkpoint) if reply.checkpoint is not None else None
         return beside(recovering.stale, checkpoint, directory)
 
     def checkpoint_of(self, checkpoint: str, *, timeout_s: float | None = None) -> GetReply:
-        """A checkpoint by its id, or the newest that is whole of a session, by id or name. Raises CosessionError
+        """The `checkpoint` with that id, or the newest that is whole of the session it names. Raises CosessionError
         `not_found` and `damaged`.
         """
         return self.call(Get(checkpoint=checkpoint), timeout_s=timeout_s)

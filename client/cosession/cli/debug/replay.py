@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 READS: Final = frozenset(
     """hello ping status get range history revision_at audit backup.list watch unwatch session.list session.explain
     session.why_not claim.list claim.check claim.explain debug.clients debug.watches debug.tasks debug.queues
-    debug.locks debug.metrics""".split()  # noqa: SIM905 (words)
+    debug.locks debug.metrics checkpoint.list checkpoint.get""".split()  # noqa: SIM905 (words)
 )
 #: How long events of a watch are waited for that the recording has.
 EVENTS_S: Final = 1.0

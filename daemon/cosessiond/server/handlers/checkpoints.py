@@ -110,7 +110,7 @@ def get(core: Core, call: Call, request: messages.Get) -> messages.GetReply:
 
 
 def _draft(core: Core, call: Call, request: messages.Save) -> Draft:
-    raw = admission.Allowance(core, bytes_max=CHECKPOINT_BYTES_MAX).admit(request.state, "state")
+    raw = admission.Allowance(core, bytes_max=CHECKPOINT_BYTES_MAX).admit(bytes(request.state), "state")
     state = redacted(_decode(raw))
     git, hidden = _git(request.git)
     session = admission.acting_session(core, call, request.session)

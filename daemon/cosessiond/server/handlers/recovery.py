@@ -39,4 +39,4 @@ def recover(core: Core, call: Call, request: messages.Recover) -> None:
     core.recoverer.recover(Asked(dead=dead.id, by=by, ephemeral=request.ephemeral), done)
 
 
-ROWS: Final = (Row(messages.Recover, Access.READ, recover),)
+ROWS: Final = (Row(messages.Recover, Access.WRITE, recover),)
