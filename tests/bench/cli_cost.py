@@ -26,7 +26,7 @@ from harness import Daemon, private_home
 ROUNDS = 30
 GOAL_FAST, GOAL_OTHER = 2.5, 5.0
 ENTRY = "import sys; from cosession.cli.main import main; sys.exit(main())"
-FAST = ("get k", "put k 1", "ls", "status", "sockname", "debug ping")
+FAST = ("get k", "put k 1", "ls", "status", "sockname", "metrics", "debug ping")
 OTHER = (
     "merge k {}",
     "delete gone",

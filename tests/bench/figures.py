@@ -20,7 +20,7 @@ from typing import Final
 
 from msgspec import Struct, to_builtins
 
-from bench import cli_cost, facts
+from bench import cli_cost, facts, looking
 from bench.children import Children, run_all
 from cosession.messages.store import Get
 from durability import killloop
@@ -392,6 +392,21 @@ def commands(scale: Scale) -> list[Row]:
     return rows
 
 
+def looked_at(scale: Scale) -> list[Row]:
+    """The rate of 16 clients while somebody looks into the daemon, as a part of the rate while nobody does."""
+    rows: list[Row] = []
+    for what, role in (("get", "rate_get"), ("durable compare-and-swap", "rate_cas")):
+        with served() as (daemon, children):
+            found = looking.rates(daemon, children, role, scale.rate_s)
+        alone = found.pop("nobody")
+        name = f"{what} x{looking.CLIENTS} beside"
+        rows.append(Row(figure="l", name=f"{name} nobody: rate", value=round(alone), unit="/s"))
+        rows += [
+            Row(figure="l", name=f"{name} {who}", value=round(rate / alone, 2), unit="x") for who, rate in found.items()
+        ]
+    return rows
+
+
 def _again(daemon: ScriptedDaemon, *, kill: bool) -> float:
     if kill:
         daemon.kill()
@@ -418,5 +433,5 @@ def _resident_mb(pid: int) -> float:
 
 
 #: By the letter that --only takes. What is repeated in every round, and what takes its many samples in one go.
-EACH_ROUND: Final[dict[str, Figure]] = {"a": contention, "d": propagation, "f": rates, "u": turns}
+EACH_ROUND: Final[dict[str, Figure]] = {"a": contention, "d": propagation, "f": rates, "l": looked_at, "u": turns}
 ONCE: Final[dict[str, Figure]] = {"b": crashes, "e": idle, "g": starts, "h": commands, "c": kills}

@@ -6,7 +6,7 @@ import functools
 
 import pytest
 
-from bench import figures, run
+from bench import figures, looking, run
 from durability.loop import sabotaged
 
 TINY = figures.Scale(
@@ -28,6 +28,8 @@ def _small(monkeypatch):
     monkeypatch.setattr(figures, "WATCHERS", (1, 2))
     monkeypatch.setattr(figures, "CLIENTS", (1, 2))
     monkeypatch.setattr(figures, "SESSIONS_AT_ONCE", 3)
+    monkeypatch.setattr(looking, "CLIENTS", 1)
+    monkeypatch.setattr(looking, "TURNS", 1)
 
 
 @pytest.mark.parametrize("letter", sorted({**figures.EACH_ROUND, **figures.ONCE}))

@@ -156,7 +156,9 @@ class Conversation:
         self.number = next(core.numbers)
         self.traces: deque[Trace] | None = None  # while this connection traces itself
         self._answered: list[Tracing] = []  # and not sent yet
+        self._monotonic = core.clock.monotonic
         self._arrived_s = 0.0
+        self._took_s = 0.0  # when the last call was taken up
         self.watches: dict[int, Watcher] = {}
         self.calls = 0
         self.leaving = False
@@ -181,8 +183,8 @@ class Conversation:
 
     def received(self, data: bytes | memoryview) -> None:
         """Bytes arrived."""
-        if self._is_traced:
-            self._arrived_s = self._core.clock.monotonic()
+        if self._core.tracer.is_on or self.traces is not None:
+            self._arrived_s = self._monotonic()
         self._protocol.receive_data(data)
         self._process()
         self._core.flush()
@@ -245,8 +247,8 @@ class Conversation:
 
     def _run(self) -> None:
         """One time slice."""
-        monotonic = self._core.clock.monotonic
-        began_s = monotonic()
+        monotonic = self._monotonic
+        self._took_s = began_s = monotonic()
         self._take_calls(monotonic, began_s + TIME_SLICE_S)
         took_s = monotonic() - began_s
         self._is_costly = took_s >= COSTLY_S
@@ -265,7 +267,8 @@ class Conversation:
             if call is not None:
                 self.calls += 1
                 self._take(call)
-            if monotonic() >= enough_s:
+            self._took_s = now_s = monotonic()
+            if now_s >= enough_s:
                 self._wait()
                 return
             if call is None:
@@ -310,8 +313,9 @@ class Conversation:
         if operation is None:
             self.answer(call, wire.unknown_method(call.method))
             return
-        mine = Call(self, call, self._core.clock.monotonic())
-        if self._is_traced:
+        mine = Call(self, call, self._took_s)
+        if self._core.tracer.is_on or self.traces is not None:
+            mine.began_s = self._monotonic()
             mine.tracing = Tracing(self.number, call.method, arrived_s=self._arrived_s, began_s=mine.began_s)
         if call.method != Heartbeat.method:  # a sign of life by itself, and no activity that holds claims
             for session in sorted(self.sessions):
@@ -322,7 +326,7 @@ class Conversation:
             mine.request = request = wire.decode_params(operation.decoder, call.params)
             reply = operation.row.run(self._core, mine, request)
             if mine.tracing is not None:
-                mine.tracing.decided_s = self._core.clock.monotonic()
+                mine.tracing.decided_s = self._monotonic()
         except CosessionError as error:
             mine.fail(error)
             return
@@ -353,8 +357,12 @@ class Conversation:
 
     def measure(self, call: Call, method: str, code: str) -> None:
         """A call is about to be answered."""
-        now_s = self._core.clock.monotonic()
-        self._core.metrics.took(method, now_s - call.began_s)
+        now_s = self._monotonic()
+        latency = self._core.metrics.latencies.get(method)
+        if latency is not None:
+            latency.add(now_s - call.began_s)
+        else:
+            self._core.metrics.took(method, now_s - call.began_s)
         if (tracing := call.tracing) is not None:
             tracing.answered_s, tracing.code, tracing.took = now_s, code, self._core.store.took
             tracing.session = getattr(call.request, "session", "")
@@ -488,10 +496,6 @@ class Conversation:
 
     def _passed(self, frame: bytes, is_ours: bool) -> None:  # noqa: FBT001 (as the protocol calls it)
         self._core.tails.passed(self, frame, is_ours=is_ours)
-
-    @property
-    def _is_traced(self) -> bool:
-        return self._core.tracer.is_on or self.traces is not None
 
     @property
     def pid(self) -> int:
