@@ -25,6 +25,7 @@ from cosession.messages.limits import (
 from cosession.wire import JsonCodec, MsgpackCodec
 from cosessiond.metrics import BOUNDS_S, Metrics
 from cosessiond.server import showing
+from cosessiond.server.tails import GATHER_S
 from cosessiond.server.tracing import Tracing
 from cosessiond.store.tickets import Took
 from rawclient import ENCODINGS, Answer, Json, Pack, Peer
@@ -181,6 +182,17 @@ def test_a_tail_waits_for_something_to_pass(inside):
     looker.post("debug.tail", wait_s=0.5)
     answers, _ = looker.line.collect(2, to_end=False)
     assert [each.kind for each in answers] == ["reply", "reply"], "one waits at most, and none is forgotten"
+
+
+def test_a_tail_that_asks_at_once_takes_a_bounded_part_of_the_time(inside):
+    one, looker = Client(inside), Client(inside)
+    looker.tail()
+    for _ in range(TAIL_FRAMES_MAX // 2):
+        one.reply("ping")
+    began_s = inside.world.clock.monotonic()
+    pages = [looker.tail(wait_s=5.0) for _ in range(4)]
+    assert [len(page["frames"]) for page in pages] == [256] * 4
+    assert inside.world.clock.monotonic() - began_s == pytest.approx(3 * GATHER_S)
 
 
 @pytest.mark.parametrize("wrong", [{"wait_s": 1e9}, {"wait_s": -1.0}, {"limit": 0}, {"limit": 10**6}])

@@ -31,8 +31,9 @@ from cosessiond.metrics import Metrics
 from cosessiond.server import showing
 from cosessiond.store.leases import Deadlines
 
-#: How long a tail that waits is let wait once there is something, so that one answer brings what belongs together.
-GATHER_S: Final = 0.02
+#: A tail that waits is answered this long after something has passed, and after its last answer: so one answer brings
+#: what belongs together, and decoding for it takes a bounded part of the loop (256 frames of about 20 us: a sixth).
+GATHER_S: Final = 0.03
 #: Calls without an answer yet that a tail remembers the methods of; of older ones the answer has none.
 CALLS_KEPT: Final = 4_096
 #: Shown whatever the methods asked for: nobody knows what they belong to.
@@ -92,6 +93,7 @@ class Tail:
     def __init__(self, filter: Filter) -> None:  # noqa: A002 (what it is)
         self.filter = filter
         self.lost = 0
+        self.answered_s = 0.0
         self.wake: Callable[[], None] | None = None  # of the call that waits
         self._seen: deque[_Seen] = deque()
         self._bytes = 0
@@ -212,9 +214,11 @@ class Tails:
 
     def wait(self, who: Observed, wake: Callable[[], None], until_s: float) -> None:
         """Call `wake` when something has passed, or at `until_s`; who waits is not idle."""
-        self._tails[who].wake = wake
+        tail = self._tails[who]
+        tail.wake = wake
         self._deadlines.cancel(("tail", who))
-        self._deadlines.set(("tail answer", who), until_s, lambda: self.woken(who))
+        at_s = min(until_s, tail.answered_s + GATHER_S) if len(tail) else until_s
+        self._deadlines.set(("tail answer", who), at_s, lambda: self.woken(who))
 
     def woken(self, who: Observed) -> None:
         """Whoever waits there is answered now."""
@@ -222,6 +226,7 @@ class Tails:
         tail = self._tails.get(who)
         if tail is not None and tail.wake is not None:
             wake, tail.wake = tail.wake, None
+            tail.answered_s = self._clock.monotonic()
             wake()
 
     def left(self, who: Observed) -> None:

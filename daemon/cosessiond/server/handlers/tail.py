@@ -31,7 +31,7 @@ def tail(core: Core, call: Call, request: messages.Tail) -> messages.TailReply |
     if found is None or began:
         found = tails.open(conversation, wanted)
     tails.asked(conversation)
-    if len(found) or not request.wait_s or core.draining:
+    if not request.wait_s or core.draining:
         return _answer(core, found, request.limit, began=began)
 
     def wake() -> None:
