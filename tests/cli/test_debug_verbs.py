@@ -233,7 +233,13 @@ def test_a_broken_line_of_a_recording_is_named(tmp_path, line):
 
 def test_what_is_repeated_without_a_word_changes_nothing():
     changing = {name for name, each in TABLE.items() if each.row.access in (Access.WRITE, Access.RELEASE)}
-    changing |= {"turn", "session.heartbeat", "claim.renew", "mail.inbox", "hook"}  # they change what others see or may do
+    changing |= {
+        "turn",
+        "session.heartbeat",
+        "claim.renew",
+        "mail.inbox",
+        "hook",
+    }  # they change what others see or may do
     changing |= {"admin.stop", "backup.now", "debug.loglevel"}
     assert not changing & replay.READS
     assert set(REQUESTS) >= replay.READS, "there is no such method"
