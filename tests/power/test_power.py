@@ -20,9 +20,9 @@ def wrong_in(recording, count=400):
 
 def test_whatever_a_power_cut_leaves_what_was_answered_is_there_and_a_backup_is_whole_or_not_there(home):
     explorer = Explorer(record(Plan(revisions=25, runs=2, acts=True), home), seed=1)
-    assert [wrong for wrong in explorer.explore(300, served_in=200) if wrong] == []
+    assert [wrong for wrong in explorer.explore(300, served_in=60) if wrong] == []
     assert explorer.states > 150, "each counts once"
-    assert explorer.served > 0
+    assert explorer.served > 1
 
 
 @pytest.mark.parametrize("bug", ["synchronous_normal"])

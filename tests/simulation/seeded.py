@@ -298,7 +298,7 @@ BUGS: Final[tuple[Bug, ...]] = (
     ),
     Bug("early expiry", frozenset({"leases"}), seed=5, in_daemon=_early_expiry),
     Bug("expiry ends what was renewed", frozenset({"leases"}), seed=6, in_daemon=_expiry_race),
-    Bug("lost request id", frozenset({"once"}), seed=2, in_engine=around(Forgetful), fixed={"faults": _CRASHES}),
+    Bug("lost request id", frozenset({"once"}), seed=0, in_engine=around(Forgetful), fixed={"faults": _CRASHES}),
     Bug("ephemeral survivor", frozenset({"ephemerals"}), in_daemon=_survivor),
     Bug(
         "trimmed in silence",
@@ -324,7 +324,7 @@ BUGS: Final[tuple[Bug, ...]] = (
     Bug(
         "fooled by a reused pid",
         frozenset({"noticed"}),
-        seed=13,
+        seed=12,
         in_daemon=_any_pid,
         fixed={"faults": frozenset({"kill"}), "kernel_tells": False, "clients": 4, "duration_s": 3.5},
     ),
@@ -338,13 +338,13 @@ BUGS: Final[tuple[Bug, ...]] = (
         in_engine=around(EarlyList),
         fixed=_CROWDED,
     ),
-    Bug("an add ends the lease", frozenset({"acknowledged"}), seed=1, in_engine=around(Detaching), fixed=_CROWDED),
+    Bug("an add ends the lease", frozenset({"acknowledged"}), seed=0, in_engine=around(Detaching), fixed=_CROWDED),
     Bug("nothing takes a revision", frozenset({"dense"}), seed=5, in_engine=around(Spending)),
     Bug("the loser hears nothing", frozenset({"answered"}), seed=2, in_daemon=_silent_loser),
     Bug("a conflict for the whole group", frozenset({"refused"}), seed=6, in_daemon=_shared_conflict),
     Bug("overtaken in the queue", frozenset({"in order"}), seed=5, in_daemon=_overtaking),
     Bug("a late answer", frozenset({"forward"}), seed=5, in_daemon=_late_answer),
-    Bug("suspect too soon", frozenset({"sessions"}), seed=4, in_daemon=_impatient),
+    Bug("suspect too soon", frozenset({"sessions"}), seed=1, in_daemon=_impatient),
     Bug(
         "no progress",
         frozenset({"sound"}),
@@ -360,19 +360,19 @@ BUGS: Final[tuple[Bug, ...]] = (
         in_daemon=seeded_turns.endless,
         fixed=_CROWDED | {"faults": frozenset()},
     ),
-    Bug("the turn of nobody", frozenset({"at rest"}), in_daemon=seeded_turns.of_nobody),
+    Bug("the turn of nobody", frozenset({"at rest"}), seed=1, in_daemon=seeded_turns.of_nobody),
     Bug(
         "a turn beyond its write", frozenset({"turns"}), seed=1, in_daemon=seeded_turns.beyond_the_write, fixed=_CROWDED
     ),
     Bug(
-        "a turn beyond its second", frozenset({"turns"}), seed=1, in_daemon=seeded_turns.beyond_the_second, fixed=_TURNS
+        "a turn beyond its second", frozenset({"turns"}), seed=3, in_daemon=seeded_turns.beyond_the_second, fixed=_TURNS
     ),
-    Bug("a turn beyond its connection", frozenset({"turns"}), seed=12, in_daemon=seeded_turns.beyond_the_connection),
+    Bug("a turn beyond its connection", frozenset({"turns"}), seed=6, in_daemon=seeded_turns.beyond_the_connection),
     Bug("turns out of order", frozenset({"turns"}), seed=2, in_daemon=seeded_turns.out_of_order, fixed=_CROWDED),
     Bug("a turn in the way", frozenset({"unhindered"}), seed=13, in_daemon=seeded_turns.in_the_way, fixed=_CROWDED),
     Bug("a turn in line", frozenset({"unhindered"}), in_daemon=seeded_turns.in_line, fixed=_CROWDED),
     Bug("a revert that overrules", frozenset({"acknowledged"}), seed=1, in_engine=around(Overruling), fixed=_CROWDED),
-    Bug("purged but for the log", frozenset({"purged"}), in_engine=around(Sparing)),
+    Bug("purged but for the log", frozenset({"purged"}), seed=2, in_engine=around(Sparing)),
     Bug(
         "ended although put again",
         frozenset({"linear"}),
@@ -381,11 +381,11 @@ BUGS: Final[tuple[Bug, ...]] = (
         fixed={"window_revisions": 6},
     ),
     Bug("deleted and kept for ever", frozenset({"linear"}), in_engine=around(Keeping), fixed={"window_revisions": 6}),
-    Bug("a claim beside another", frozenset({"exclusive"}), seed=1, in_daemon=seeded_claims.blind, fixed=_CLAIMS),
+    Bug("a claim beside another", frozenset({"exclusive"}), seed=5, in_daemon=seeded_claims.blind, fixed=_CLAIMS),
     Bug("a token of another", frozenset({"tokens"}), seed=1, in_daemon=seeded_claims.of_before, fixed=_CLAIMS),
-    Bug("a claim cut short", frozenset({"in time"}), seed=5, in_daemon=seeded_claims.hasty, fixed=_CLAIMS),
+    Bug("a claim cut short", frozenset({"in time"}), seed=8, in_daemon=seeded_claims.hasty, fixed=_CLAIMS),
     Bug("a fence in memory", frozenset({"fenced"}), seed=5, in_daemon=seeded_claims.from_memory, fixed=_CLAIMS),
-    Bug("past those who wait", frozenset({"in line"}), seed=3, in_daemon=seeded_claims.pushing, fixed=_CLAIMS),
+    Bug("past those who wait", frozenset({"in line"}), seed=5, in_daemon=seeded_claims.pushing, fixed=_CLAIMS),
     Bug("nobody is woken", frozenset({"sound"}), in_daemon=seeded_claims.sleeping, fixed=_CLAIMS),
     Bug("a letter lost on its way", frozenset({"letters"}), seed=3, in_daemon=seeded_mail.losing, fixed=_MAIL),
     Bug("letters of the dead forgotten", frozenset({"letters"}), in_daemon=seeded_mail.forgetful, fixed=_MAIL),
