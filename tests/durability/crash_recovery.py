@@ -21,6 +21,7 @@ import socket
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import quantiles
@@ -34,8 +35,9 @@ import cosession
 from cosession import gitfacts
 from cosession.messages.claims import List
 from cosession.messages.mail import Inbox, Send
+from cosession.messages.store import Range
 from durability.crash_judge import Taken, World, judge, judge_document
-from durability.detection import Watching
+from durability.detection import SEEN_S, Watching
 from durability.loop import ScriptedDaemon
 from harness import private_home
 
@@ -44,6 +46,8 @@ CLAIMS: Final = 20
 LETTERS: Final = 20
 #: Keys of one writer: what is written again and again is not what grows.
 KEYS: Final = 200
+#: The first of the others.
+WRITER: Final = "writer-0"
 #: A command that takes longer is not waited for.
 COMMAND_S: Final = 60.0
 COMMAND: Final = str(Path(sys.executable).parent / "cosession")
@@ -72,7 +76,9 @@ GIT: Final = ("git", "-c", "user.name=a", "-c", "user.email=a@example.org", "-c"
 
 
 class Report:
-    """What a run came to: sentences about what was not as it had been, and times in ms."""
+    """What a run came to: sentences about what was not as it had been, and times in ms; `puts_ms` are single
+    writes at the same time, which say how busy it all was.
+    """
 
     def __init__(self) -> None:
         self.crashes = 0
@@ -81,6 +87,7 @@ class Report:
         self.round_trips_ms: list[float] = []
         self.daemon_ms: list[float] = []
         self.commands_ms: list[float] = []
+        self.puts_ms: list[float] = []
         self.revisions = 0
         self.seconds = 0.0
 
@@ -93,6 +100,7 @@ class Report:
             "round_trip_ms": _spread(self.round_trips_ms),
             "daemon_ms": _spread(self.daemon_ms),
             "command_ms": _spread(self.commands_ms),
+            "put_ms": _spread(self.puts_ms),
             "revisions_per_s": round(self.revisions / max(0.001, self.seconds)),
             "seconds": round(self.seconds, 1),
             "load_average": round(os.getloadavg()[0], 1),
@@ -160,6 +168,8 @@ def _live(path: Path, live: Callable[[Line], Iterator[Any]], ready: int) -> None
         os.close(ready)
         for _ in steps:
             pass
+    except BaseException:  # noqa: BLE001 - nobody else is told
+        traceback.print_exc()
     finally:
         os._exit(1)
 
@@ -242,6 +252,8 @@ class Run:
         try:
             world = World(**process.told)
             world = world._replace(letters=tuple(self._letter(id) for _ in range(LETTERS)))
+            self._put()
+            self._others_write(world)
             time.sleep(self._random.random() / 100)  # anywhere in what it writes
         finally:
             process.end()
@@ -255,6 +267,8 @@ class Run:
         wrong = judge(world, taken)
         if document is not None:
             wrong += judge_document(world, taken, Path(document).read_text(encoding="utf-8"))
+        if not any(each["session"] == WRITER for each in reply["changes"]):
+            wrong.append("changes: what others wrote since the checkpoint is not told")
         report.wrong += [f"{id}: {word}" for word in wrong]
         report.recovered += not wrong
         report.daemon_ms.append(reply["took_ms"])
@@ -292,6 +306,19 @@ class Run:
         left = self._client.call(List(session=dead, limit=1_000)).claims
         box = self._client.call(Inbox(box=dead, session=heir, limit=200)).unread
         return Taken(reply, msgspec.to_builtins(held), msgspec.to_builtins(inbox), (len(left), box))
+
+    def _put(self) -> None:
+        began = time.monotonic()
+        self._client.put("beside", "x" * 200)
+        self.report.puts_ms.append((time.monotonic() - began) * 1000)
+
+    def _others_write(self, world: World) -> None:
+        """Wait until somebody else has written behind the last letter."""
+        after = self._client.call(Inbox(box=world.session, session=self._sender.id)).revision
+        deadline = time.monotonic() + SEEN_S
+        prefix = f"load/{WRITER}/"
+        while all(each.mod_revision <= after for each in self._client.call(Range(prefix=prefix, limit=KEYS)).entries):
+            assert time.monotonic() < deadline, f"{WRITER} writes nothing"
 
     def _letter(self, to: str) -> tuple[str, str]:
         text = self._text(300)

@@ -59,7 +59,6 @@ def test_a_session_killed_under_load_is_recovered_whole_by_library_and_command()
     assert report.wrong == []
     assert (report.crashes, report.recovered) == (2, 2)
     assert (len(report.round_trips_ms), len(report.commands_ms)) == (1, 1)
-    assert report.revisions > 2 * (crash_recovery.CLAIMS + crash_recovery.LETTERS), "others wrote meanwhile"
 
 
 def test_the_judge_catches_a_daemon_that_loses_a_letter_and_a_claim_and_skips_the_hash():
