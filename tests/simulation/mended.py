@@ -86,4 +86,11 @@ MENDED: Final[tuple[Mended, ...]] = (
         seeds=(443,),
         fixed={"claims": True},
     ),
+    Mended(
+        "acknowledged",
+        "a dry run of a revert, which looks in slices and commits nothing that would be guarded, told of a state that "
+        "never was; so would a revert that finds nothing to do",
+        seeds=(3,),
+        fixed={"claims": True, "clients": 4, "think_s": 0.01, "duration_s": 2.5, "faults": frozenset({"stall"})},
+    ),
 )

@@ -214,16 +214,25 @@ class _Revert:
             expected = [EntryCompare((*self._place, request.key), "mod_revision", request.expect_revision)]
         try:
             origin = admission.origin(core, self._call, request)
-            if request.dry_run and expected and expected[0] != self._guards[0]:
+            commits = not request.dry_run and bool(self._writes or expected)
+            if not commits and not self._still_stands():
+                self._attempt()  # where nothing is committed no guard would notice
+            elif request.dry_run and expected and expected[0] != self._guards[0]:
                 entry = core.store.get((*self._place, request.key))
                 self._refuse(_conflict(Conflicted(core.store.revision, 0, entry)))
-            elif request.dry_run or not (self._writes or expected):
+            elif not commits:
                 self._reply([_planned(write) for write in self._writes])
             else:
                 batch = core.store.batch(origin, [*expected, *self._guards], self._writes)
                 core.store.submit(batch, self._settle)
         except CosessionError as error:
             self._refuse(error)
+
+    def _still_stands(self) -> bool:
+        """Whether all that was looked at, slice after slice, is what stands now."""
+        entries = (guard for guard in self._guards if isinstance(guard, EntryCompare))
+        found = ((guard, self._core.store.get(guard.id)) for guard in entries)
+        return all(guard.value == (now.mod_revision if now else 0) for guard, now in found)
 
     def _settle(self, outcome: Outcome) -> None:
         if isinstance(outcome, Refused):
