@@ -89,6 +89,16 @@ class HookCodec:
         return b""
 
 
+def said(frame: bytes) -> dict[str, Any]:
+    """What an answer says, for whoever looks on: the fields of `HookReply`."""
+    return {
+        "exit_code": frame[2],
+        "output": frame[8:].decode(),
+        "more": bool(frame[3] & MORE),
+        "note": bool(frame[3] & NOTE),
+    }
+
+
 def _facts(facts: bytes) -> dict[str, Any]:
     """The fields that the facts of a frame stand for; unknown names are of a newer hook, and left out."""
     named = dict(each.decode().partition("=")[::2] for each in facts.split(b"\0") if each)

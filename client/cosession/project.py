@@ -46,6 +46,16 @@ def project_of(directory: str = ".", env: Mapping[str, str] = os.environ) -> str
     return _name_of(common) if common else GLOBAL
 
 
+def project_meant(named: str) -> str:
+    """The project that `named` stands for: a path to a directory in a repository is that repository's project, as on
+    the command line, so that nobody works beside the others by naming it otherwise; anything else is a name.
+    """
+    if "/" not in named and named not in (".", ".."):
+        return named
+    found = project_of(named, {}) if os.path.isdir(named) else GLOBAL
+    return named if found == GLOBAL else found
+
+
 def worktree_of(directory: str = ".") -> str:
     """The real path of the top of the worktree that `directory` is in, "" when it is in none."""
     return _find(directory)[0]

@@ -250,3 +250,13 @@ def test_on_a_mac_a_directory_has_the_letters_that_the_file_system_keeps(tmp_pat
     assert project._real(str(tmp_path)) == ("/Users/u/Repo" if kept else os.path.realpath(tmp_path))
     assert asked == [50]
     assert project._real(str(tmp_path / "nowhere")) == os.path.realpath(tmp_path / "nowhere")
+
+
+def test_a_path_into_a_repository_means_its_project_and_anything_else_is_a_name(tmp_path):
+    repository = tmp_path.resolve() / "repo"
+    subprocess.run(["git", "init", "-q", str(repository)], check=True)
+    (repository / "inside").mkdir()
+    for named in (repository, repository / "inside", repository / ".git"):
+        assert project.project_meant(str(named)) == str(repository / ".git")
+    for named in ("name", str(tmp_path), str(tmp_path / "nothing"), "a/b"):
+        assert project.project_meant(named) == named

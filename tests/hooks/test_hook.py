@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 
+from cosession.cli.claims import CLAIM
 from harness import START_S, Daemon
 from hooks.conftest import DATA, HOOK, Client
 from rawclient import Pack
@@ -113,6 +115,36 @@ def test_whatever_a_client_sends_nothing_breaks(client):
     one.tell("PreToolUse", tool_name="Edit", tool_input={"file_path": 3})
     large = json.dumps({"session_id": one.session, "tool_input": {"content": "x" * (5 << 20)}})
     assert "over 4 MiB" in json.loads(one.raw("PreToolUse", large)[1])["systemMessage"]
+
+
+def test_a_mistake_in_the_settings_is_told_and_does_not_look_like_a_check(client):
+    one = client("one")
+    payload = json.dumps({"session_id": one.session, "hook_event_name": "PreToolUse"})
+    assert "mend the hook's settings" in json.loads(one.raw("PreTolUse", payload)[1])["systemMessage"]
+    assert "names no session" in json.loads(one.raw("PreToolUse", "")[1])["systemMessage"]
+    assert "claude and codex" in client("two", "gemini").tell("Stop")["systemMessage"]
+
+
+def test_who_looks_at_the_traffic_sees_hooks_and_ends_nothing(client, daemon):
+    one = client("one")
+    with Pack(daemon.socket) as peer:
+        peer.reply("debug.tail")
+        one.tell("SessionStart", source="startup")
+        frames = peer.reply("debug.tail", wait_s=5.0)["frames"]
+        frames += peer.reply("debug.tail")["frames"]
+    assert [(each["kind"], each["encoding"]) for each in frames if each["method"] == "hook"][:2] == [
+        ("call", "hook"),
+        ("reply", "hook"),
+    ]
+    assert "unreadable" not in {each["kind"] for each in frames}
+
+
+def test_what_a_session_is_told_to_type_can_be_typed(client):
+    told = context(client("one").tell("SessionStart", source="startup"))
+    (line,) = [each for each in told.splitlines() if "cosession claim" in each]
+    options = re.search(r"`cosession claim 'src/\*\*' (--\S+)", line)
+    assert options is not None
+    assert options[1] in {each.name for each in CLAIM.options}
 
 
 def test_recorded_events_of_real_clients_are_understood(client, repository):

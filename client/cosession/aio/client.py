@@ -20,7 +20,7 @@ from cosession.messages.audit import Audit
 from cosession.messages.base import R
 from cosession.messages.sessions import Register
 from cosession.messages.watches import Watch as WatchRequest
-from cosession.project import branch_of, project_of, worktree_of
+from cosession.project import branch_of, project_meant, project_of, worktree_of
 from cosession.reach import target_of
 
 from .audit import AuditTrail
@@ -309,7 +309,7 @@ def connect(
             (entry.key, entry.value, entry.version)  # -> ('plan/next', {'step': 1}, 1)
     """
     target = target_of(socket, spawn=spawn)
-    chosen = project_of() if project is None else project
+    chosen = project_of() if project is None else project_meant(project)
     return launch(Client(Common(target, project=chosen, timeout_s=timeout_s)))
 
 

@@ -60,7 +60,7 @@ def beginning(
         lines += [_noted(note) for note in plan[:CHANGES_MAX]]
     lines.append(
         "Files you edit are claimed for you; an edit of a file that another live session holds is refused. "
-        "Claim more with `cosession claim 'src/**' --purpose ...`, share notes with `cosession put plan/next ...`."
+        "Claim more with `cosession claim 'src/**' --for ...`, share notes with `cosession put plan/next ...`."
     )
     return _bounded(lines)
 

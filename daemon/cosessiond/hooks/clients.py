@@ -1,7 +1,6 @@
 """The clients whose hooks are understood, by the name that a hook is called with.
 
-Rule: a client that is not here is read as Claude Code is, whose form most others took over; it is told apart by its
-own name as the agent.
+Rule: what is not here is refused, and the user told: a wrong name in the settings must not look like a check.
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
+from cosession.errors import InvalidRequest
 from cosessiond.hooks import claude, codex
 from cosessiond.hooks.event import Advice, Event
 
@@ -28,5 +28,8 @@ CLIENTS: Final[dict[str, Client]] = {
 
 
 def client_of(name: str) -> Client:
-    """The client that goes by this name."""
-    return CLIENTS.get(name) or Client(name[:64], claude.parse, claude.render)
+    """The client that goes by this name. Raises InvalidRequest."""
+    if name not in CLIENTS:
+        known = " and ".join(CLIENTS)
+        raise InvalidRequest(f"cannot read events of {name[:40]!r}: {known} are understood; mend the hook's settings")
+    return CLIENTS[name]

@@ -51,7 +51,7 @@ class Hooked:
         """Begin. Raises InvalidRequest, and what `Registry.register` raises."""
         id = self._event.session or self._only_session()
         if not id:
-            self._answer(Advice(note="not checked: the event names no session") if self._request.too_long else Advice())
+            self._answer(Advice(note="not checked: the event names no session"))
             return
         check_id(id, "session_id")
         known = self._core.registry.view.live(id)

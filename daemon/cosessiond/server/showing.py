@@ -11,6 +11,7 @@ from typing import Any, Final
 from msgspec import DecodeError, msgpack
 from msgspec import json as fast_json
 
+from cosession import hookwire
 from cosession.callids import CallId
 from cosession.wire import CALL, ERROR, EVENT, GOODBYE, REPLY, BadFrame, Codec
 
@@ -73,10 +74,16 @@ def said_by_client(codec: Codec, frame: bytes) -> Said:
 
 def said_by_daemon(codec: Codec, frame: bytes) -> Said:
     """A frame of ours, with what leads it (its length, or the end of the line)."""
-    if codec.name == "json":
-        return _said_in_json(fast_json.decode(frame))
-    kind, id, body = _decode_sent(frame[4:])
-    return Said(_KINDS[kind], id, "", body)
+    try:
+        if codec.name == "json":
+            return _said_in_json(fast_json.decode(frame))
+        if codec.name == "hook":
+            return Said("reply", 1, "", hookwire.said(frame))
+        kind, id, body = _decode_sent(frame[4:])
+        return Said(_KINDS[kind], id, "", body)
+    except (DecodeError, LookupError, RecursionError, UnicodeError, ValueError) as error:
+        # Whoever looks must never be the end of what is looked at.
+        return Said("unreadable", None, "", {"message": str(error)[:200], "code": "internal"})
 
 
 def _said_in_json(message: dict[str, Any]) -> Said:

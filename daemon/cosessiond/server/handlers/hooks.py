@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from cosession.errors import InvalidRequest
 from cosession.messages import hooks as messages
 from cosessiond.hooks.clients import client_of
 from cosessiond.hooks.event import payload_of
@@ -19,7 +20,14 @@ from cosessiond.server.table import Access, Row
 def hook(core: Core, call: Call, request: messages.Hook) -> None:
     """Read the event and follow it."""
     client = client_of(request.client)
-    event = client.parse(request.event, payload_of(request.payload))
+    payload = payload_of(request.payload)
+    told = payload.get("hook_event_name", request.event)
+    if isinstance(told, str) and told != request.event:
+        raise InvalidRequest(
+            f"cannot take the event: the hook was called for {request.event[:40]!r}, the client says {told[:40]!r}; "
+            "mend the hook's settings"
+        )
+    event = client.parse(request.event, payload)
     Hooked(core, call, request, client, event).go()
 
 
