@@ -321,12 +321,26 @@ def take_answer(buffer: bytearray) -> Answer | None:
         line = bytes(buffer[:end])
         del buffer[: end + 1]
         return _of_line(line)
+    if buffer[:2] == b"cs":
+        return _of_hook(buffer)
     size = int.from_bytes(buffer[:4])
     if len(buffer) < 4 or len(buffer) < 4 + size:
         return None
     frame = bytes(buffer[4 : 4 + size])
     del buffer[: 4 + size]
     return _of_frame(frame)
+
+
+def _of_hook(buffer: bytearray) -> Answer | None:
+    """An answer to a hook: exit code, flags (2: a note), size, text."""
+    end = 8 + int.from_bytes(buffer[4:8])
+    if len(buffer) < max(8, end):
+        return None
+    exit_code, flags, text = buffer[2], buffer[3], bytes(buffer[8:end]).decode()
+    del buffer[:end]
+    if flags & 2:
+        return Answer("error", 1, {"code": "note", "message": text, "exit_code": exit_code})
+    return Answer("reply", 1, {"exit_code": exit_code, "output": text, "more": bool(flags & 1)})
 
 
 def _of_line(line: bytes) -> Answer:
